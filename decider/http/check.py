@@ -11,6 +11,8 @@ A header x-sluice-answer stands in for the answer= of the address. In x-sluice-s
 names the service that it will call.
 
 The path is the client's: one that cannot be read is decided as an unknown path, and refuses nobody.
+So are request id and attempt count: an odd one is ignored, and the decision's own id stands for the
+request.
 """
 
 from __future__ import annotations
@@ -43,7 +45,6 @@ Fields = dict[bytes, bytes]
 APP_PATTERN = r"[!-+\--~]{1,128}"
 METHOD_PATTERN = r"[A-Z][A-Z_-]{0,31}"
 TOKEN_PATTERN = rf"[ -~]{{0,{MAX_TOKEN}}}"
-REQUEST_ID_PATTERN = rf"[!-~]{{0,{MAX_REQUEST_ID}}}"
 
 APP = re.compile(APP_PATTERN.encode()).fullmatch
 _method = re.compile(METHOD_PATTERN.encode()).fullmatch
@@ -57,9 +58,7 @@ _BAD_TOKEN = malformed(
     f"The credential in the header authorization must be at most {MAX_TOKEN} printable ASCII"
     " characters."
 )
-_BAD_REQUEST_ID = malformed(
-    "The header x-request-id must be visible ASCII of at most 128 characters."
-)
+_BAD_SIZE = malformed("The header x-sluice-bytes must be a whole number.")
 
 
 def read_check(
@@ -128,30 +127,39 @@ def add_optional(request: CheckRequest, fields: Fields, source: SourceRule = NAM
             raise RefusedError(_BAD_TOKEN)
         request.token = token
     if (value := fields.get(source.header.encode())) is not None:
-        request.source = source.read(value.decode())
+        request.source = source.read(value.decode(errors="replace"))
     if (value := fields.get(b"x-sluice-service")) is not None:
         # any text: what is no service of the config document counts as none
         request.service = value.decode()
     if (value := fields.get(b"x-request-id")) is not None:
-        request_id = value.decode()
-        if not _visible(request_id, MAX_REQUEST_ID):
-            raise RefusedError(_BAD_REQUEST_ID)
-        request.request_id = request_id
-    if (value := fields.get(b"x-sluice-bytes")) is not None:
-        request.payload_bytes = _whole(value, "x-sluice-bytes", MAX_BYTES)
-    if (value := fields.get(b"x-sluice-attempt")) is not None:
-        request.attempt = _whole(value, "x-sluice-attempt", MAX_ATTEMPT)
-    elif (value := fields.get(b"x-envoy-attempt-count")) is not None:  # counts the first try as 1
-        request.attempt = max(0, _whole(value, "x-envoy-attempt-count", MAX_ATTEMPT) - 1)
+        request.request_id = request_id_of(value.decode(errors="replace"))
+    if value := fields.get(b"x-sluice-bytes"):  # empty where the gateway knows no size
+        request.payload_bytes = _size(value)
+    if (attempt := _attempt(fields.get(b"x-sluice-attempt", b""))) is not None:
+        request.attempt = attempt
+    elif (tries := _attempt(fields.get(b"x-envoy-attempt-count", b""))) is not None:
+        request.attempt = max(0, tries - 1)  # counts the first try as 1
 
 
-def _visible(text: str, most: int) -> bool:
-    """Return whether `text` has at most `most` characters, all visible ASCII."""
+def request_id_of(text: str) -> str:
+    """Return a request id as it is, and "" for one that is odd: too long, or not visible ASCII."""
     # String methods, because they cost less than a pattern.
-    return len(text) <= most and text.isascii() and text.isprintable() and " " not in text
+    fits = len(text) <= MAX_REQUEST_ID and text.isascii() and text.isprintable()
+    return text if fits and " " not in text else ""
 
 
-def _whole(value: bytes, name: str, most: int) -> int:
-    if len(value) > _MAX_DIGITS or not value.isdigit() or (number := int(value)) > most:
-        raise RefusedError(malformed(f"The header {name} must be a whole number from 0 to {most}."))
+def _attempt(value: bytes) -> int | None:
+    """Return the number of a try, None for one that is missing or odd."""
+    if len(value) > _MAX_DIGITS or not value.isdigit() or (number := int(value)) > MAX_ATTEMPT:
+        return None
     return number
+
+
+def _size(value: bytes) -> int:
+    """Return the size of a body, MAX_BYTES for any larger one: nobody hides a size by its spelling.
+    Raise RefusedError for what is no number, which only a gateway can have written.
+    """
+    if not value.isdigit():
+        raise RefusedError(_BAD_SIZE)
+    digits = value.lstrip(b"0")
+    return min(int(digits or b"0"), MAX_BYTES) if len(digits) <= _MAX_DIGITS else MAX_BYTES

@@ -31,11 +31,14 @@ _WANTED = frozenset(
 # Fields that may come more than once. A request with a second one of any other wanted field is
 # refused: gateway and decider might each believe a different one.
 _LISTS = frozenset((b"connection", b"upgrade"))  # the first one counts
+# What a client may have written of its own request: whatever it is, it refuses nobody.
+_HINTS = frozenset((b"x-request-id", b"x-sluice-attempt", b"x-envoy-attempt-count"))
 # Several make one list (RFC 9110, section 5.3), whose end counts; of x-sluice-source it is no
-# address, and of x-sluice-service no service.
-_JOINED = frozenset((b"x-forwarded-for", b"x-sluice-source", b"x-sluice-service"))
-# Paths as clients wrote them, which may be any bytes.
-_PATHS = frozenset((b"x-original-uri", b"x-forwarded-uri"))
+# address, of x-sluice-service no service, and of an attempt count no number.
+_JOINED = _HINTS | {b"x-forwarded-for", b"x-sluice-source", b"x-sluice-service"}
+# Fields that must be text. Clients write any bytes into the others, and what is not wanted is not
+# looked at.
+_TEXTS = _WANTED - _HINTS - {b"x-original-uri", b"x-forwarded-uri", b"x-forwarded-for"}
 _DECIDE = b"/v1/decide"
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _DOCUMENTS = (b"/healthz", b"/metrics")
@@ -152,7 +155,7 @@ class Connection(StatefulProtocol):
         self._count += 1
         self._head_bytes += len(name) + len(value)
         name = name.lower()
-        if not value.isascii() and name not in _PATHS:
+        if not value.isascii() and name in _TEXTS:
             try:
                 value.decode()
             except UnicodeDecodeError:

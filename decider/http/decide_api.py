@@ -39,7 +39,6 @@ class DecideRequest(CheckRequest, gc=False, forbid_unknown_fields=True):
     app: Annotated[str, Meta(pattern=_whole(check.APP_PATTERN))]
     method: Annotated[str, Meta(pattern=_whole(check.METHOD_PATTERN))]
     token: Annotated[str, Meta(pattern=_whole(check.TOKEN_PATTERN))] = ""
-    request_id: Annotated[str, Meta(pattern=_whole(check.REQUEST_ID_PATTERN))] = ""
     payload_bytes: Annotated[int, Meta(ge=0, le=check.MAX_BYTES)] = 0
     attempt: Annotated[int, Meta(ge=0, le=check.MAX_ATTEMPT)] = 0
 
@@ -71,7 +70,6 @@ _TEXTS = [
         ("app", check.APP_PATTERN),
         ("method", check.METHOD_PATTERN),
         ("token", check.TOKEN_PATTERN),
-        ("request_id", check.REQUEST_ID_PATTERN),
     )
 ]
 
@@ -187,8 +185,8 @@ def read_requests(form: Form, body: bytes) -> Sequence[CheckRequest]:
     """Return all requests of a body, each of them checked. Raise RefusedError (400), which says
     what is wrong with the first bad one.
 
-    A source that is no address becomes "", and so does a path that cannot be read, as for checks:
-    they may be a client's own words.
+    A source that is no address becomes "", and so do a path that cannot be read and an odd request
+    id, as for checks: they may be a client's own words.
     """
     try:
         found: Sequence[CheckRequest] = form.quick(body).requests
@@ -203,6 +201,8 @@ def read_requests(form: Form, body: bytes) -> Sequence[CheckRequest]:
         request.path = path_of(request.path)
         if request.source:
             request.source = source_of(request.source)
+        if request.request_id:
+            request.request_id = check.request_id_of(request.request_id)
     return found
 
 

@@ -15,34 +15,51 @@ def told(**fields: bytes) -> CheckRequest:
     return request
 
 
-@pytest.mark.parametrize(
-    ("field", "most", "seen"),
-    [
-        ("authorization", b"t" * check.MAX_TOKEN, "token"),
-        ("x_request_id", b"r" * check.MAX_REQUEST_ID, "request_id"),
-    ],
-)
-def test_a_text_is_taken_up_to_its_bound(field: str, most: bytes, seen: str) -> None:
-    assert getattr(told(**{field: most}), seen) == most.decode()
-    with pytest.raises(RefusedError):
-        told(**{field: most + b"x"})
-    with pytest.raises(RefusedError):
-        told(**{field: b"a\xc2\xa0b"})  # not ASCII
-
-
-@pytest.mark.parametrize(
-    ("field", "most", "seen"),
-    [
-        ("x_sluice_attempt", check.MAX_ATTEMPT, "attempt"),
-        ("x_sluice_bytes", check.MAX_BYTES, "payload_bytes"),
-    ],
-)
-def test_a_number_is_taken_from_zero_to_its_bound(field: str, most: int, seen: str) -> None:
-    for number in (0, 1, most):
-        assert getattr(told(**{field: b"%d" % number}), seen) == number
-    for text in (b"%d" % (most + 1), b"-1", b"1.0", b"", b" 1", b"+1", b"0" * 17):
+def test_a_credential_is_taken_up_to_its_bound() -> None:
+    most = b"t" * check.MAX_TOKEN
+    assert told(authorization=most).token == most.decode()
+    for odd in (most + b"x", b"a\xc2\xa0b"):
         with pytest.raises(RefusedError):
-            told(**{field: text})
+            told(authorization=odd)
+
+
+def test_a_request_id_is_taken_up_to_its_bound_and_an_odd_one_is_none() -> None:
+    most = b"r" * check.MAX_REQUEST_ID
+    assert told(x_request_id=most).request_id == most.decode()
+    for odd in (most + b"x", b"a\xc2\xa0b", b"a b", b"\xff", b"a\tb", b""):
+        assert told(x_request_id=odd).request_id == ""
+
+
+def test_an_attempt_is_taken_from_zero_to_its_bound_and_an_odd_one_is_none() -> None:
+    for number in (0, 1, check.MAX_ATTEMPT):
+        assert told(x_sluice_attempt=b"%d" % number).attempt == number
+    odd = [b"%d" % (check.MAX_ATTEMPT + 1), b"-1", b"1.0", b"", b" 1", b"+1", b"0" * 17, b"\xb2"]
+    for text in odd:
+        assert told(x_sluice_attempt=text).attempt == 0
+        assert told(x_envoy_attempt_count=text).attempt == 0
+        assert told(x_sluice_attempt=text, x_envoy_attempt_count=b"3").attempt == 2
+
+
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [
+        (b"0", 0),
+        (b"", 0),
+        (b"12", 12),
+        (b"0" * 40 + b"12", 12),
+        (b"%d" % check.MAX_BYTES, check.MAX_BYTES),
+        (b"%d" % (check.MAX_BYTES + 1), check.MAX_BYTES),
+        (b"9" * 5_000, check.MAX_BYTES),
+    ],
+)
+def test_no_spelling_of_a_size_hides_it(written: bytes, size: int) -> None:
+    assert told(x_sluice_bytes=written).payload_bytes == size
+
+
+@pytest.mark.parametrize("written", [b"-1", b"1.0", b" 1", b"+1", b"NaN", b"1e3", b"-"])
+def test_a_size_that_is_no_number_is_refused(written: bytes) -> None:
+    with pytest.raises(RefusedError):
+        told(x_sluice_bytes=written)
 
 
 def test_a_credential_is_read_without_its_scheme() -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from decider.contracts.normalise.addresses import source_of
 from decider.contracts.normalise.paths import path_of
-from decider.http import check
+from decider.http import check, decide_api
 from decider.http import transport as transport_module
 from decider.http.batcher import Batcher, Stats
 from decider.http.connection import Connection
@@ -210,7 +210,7 @@ def assert_valid(engine: FakeEngine) -> None:
         assert path_of(r.path) == r.path
         assert re.fullmatch(check.TOKEN_PATTERN, r.token)
         assert source_of(r.source) == r.source
-        assert re.fullmatch(check.REQUEST_ID_PATTERN, r.request_id)
+        assert check.request_id_of(r.request_id) == r.request_id
         assert 0 <= r.payload_bytes <= check.MAX_BYTES
         assert 0 <= r.attempt <= check.MAX_ATTEMPT
 
@@ -295,6 +295,42 @@ def test_the_short_way_reads_what_the_parser_reads_or_nothing(
         _, engine = converse(runner, [text], plain=False, source=source)
         assert request is None or engine.seen == [request]
         assert_valid(engine)
+
+
+# What a client may write into a field and a gateway hand on: no line end, and no control character,
+# which llhttp takes for a smuggled line.
+WRITTEN = st.text(
+    st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=200
+) | st.sampled_from(["", "r" * 129, "a b", "1,2", "٣", "-1", "1e9", "9" * 400, "\xff", "\t"])
+HINTS = st.lists(
+    st.tuples(
+        st.sampled_from(["x-request-id", "X-Sluice-Attempt", "x-envoy-attempt-count", "x-other"]),
+        WRITTEN,
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(max_examples=600, deadline=None)
+@given(hints=HINTS)
+def test_whatever_a_client_writes_of_its_request_id_and_attempts_refuses_nobody(
+    runner: asyncio.Runner, hints: list[tuple[str, str]]
+) -> None:
+    fields = b"".join(f"{name}: {text}\r\n".encode("latin-1", "replace") for name, text in hints)
+    head = b"GET /v1/check/a HTTP/1.1\r\nhost: a\r\nx-sluice-app: app_1\r\n" + fields + b"\r\n"
+    for plain in (True, False):
+        answers, engine = converse(runner, [head], plain)
+        assert [answer.status for answer in parse(answers)] == [200]
+        assert_valid(engine)
+
+
+@given(text=st.text(max_size=200) | st.sampled_from(["r" * 129, "a b", "\x00", "é"]))
+def test_an_odd_request_id_costs_a_body_of_requests_only_itself(text: str) -> None:
+    fields = {"app": "app_1", "method": "GET", "path": "/"}
+    body = msgspec.json.encode({"requests": [fields | {"request_id": text}, fields]})
+    read = decide_api.read_requests(decide_api.JSON, body)
+    assert [one.request_id for one in read] == [check.request_id_of(text), ""]
 
 
 def test_ordinary_checks_take_the_short_way() -> None:
