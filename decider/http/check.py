@@ -21,13 +21,16 @@ import re
 
 from decider.contracts.normalise.paths import path_of
 from decider.contracts.requests import CheckRequest
-from decider.http.problem import RefusedError, malformed
+from decider.http.problem import RefusedError, malformed, url_too_long
 from decider.http.source import NAMED, SourceRule
 
 PREFIX = b"/v1/check"
 # Characters of a credential. Chosen: half of all header fields (`Limits.head`), room for a large
 # signed token; only a hash of it is kept.
 MAX_TOKEN = 8192
+# Characters of an address that a header names. Chosen: as many as the address of a check may have
+# (`Limits.url`), so that all gateways are told alike.
+MAX_URL = 8192
 # Characters of a request id. Chosen: a UUID has 36 and a W3C traceparent 55; the id is stored.
 MAX_REQUEST_ID = 128
 # Retries of one request. Chosen: far above any real client; it keeps the number a small integer.
@@ -58,6 +61,7 @@ _BAD_TOKEN = malformed(
     f"The credential in the header authorization must be at most {MAX_TOKEN} printable ASCII"
     " characters."
 )
+_LONG_URL = url_too_long("The URL", MAX_URL)
 _BAD_SIZE = malformed("The header x-sluice-bytes must be a whole number.")
 
 
@@ -108,6 +112,8 @@ def _named(rest: bytes, fields: Fields) -> tuple[bytes, bytes]:
                 f" {names}."
             )
         )
+    if len(path) > MAX_URL:
+        raise RefusedError(_LONG_URL)
     if _method(method) is None:
         raise RefusedError(
             malformed(f"The header x-{kind.decode()}-method must be an HTTP method in upper case.")

@@ -59,6 +59,12 @@ WORDS: dict[Action, _Words] = {
     ),
 }
 
+# A page of any origin may read a refusal, which holds nothing of the service's; otherwise a browser
+# hides even the status. What the service answers, only the service opens.
+_REFUSAL_FIELDS = (
+    f"content-type: {problem.CONTENT_TYPE}\r\ncache-control: no-store\r\n"
+    "access-control-allow-origin: *\r\n"
+)
 # nginx auth_request passes on 401 and 403, and turns any other refusal into its own 500. A 401
 # would ask the client to log in.
 NGINX_REFUSAL = 403
@@ -134,7 +140,7 @@ class Answers:
         if action != Action.ADMIT:
             wait = retry_after(decision)
             body = _refusal_body(decision, dec, wait)
-            extra += f"content-type: {problem.CONTENT_TYPE}\r\ncache-control: no-store\r\n"
+            extra += _REFUSAL_FIELDS
             extra += f"retry-after: {wait}\r\n" if wait else ""
             extra += f"{receipt.HEADER}: {decision.receipt}\r\n" if decision.receipt else ""
         head = (
@@ -145,10 +151,7 @@ class Answers:
 
     def problem(self, what: Problem, mark: int) -> bytes:
         """Return the whole response to a request that is refused before it is decided."""
-        status, extra = (
-            what.status,
-            f"content-type: {problem.CONTENT_TYPE}\r\ncache-control: no-store\r\n",
-        )
+        status, extra = what.status, _REFUSAL_FIELDS
         extra += "".join(f"{name}: {value}\r\n" for name, value in what.headers)
         if mark & NGINX:
             extra += f"sluice-status: {status}\r\n"

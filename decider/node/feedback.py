@@ -1,5 +1,5 @@
-"""The feedback program: it reads the gateway's JSON access log and sends outcomes to Valkey, where
-the deciders learn what became of requests.
+"""The feedback program: it reads the gateway's JSON access log (Envoy's, nginx's or Caddy's, as the
+examples write it) and sends outcomes to Valkey, where the deciders learn what became of requests.
 
 `python -m decider.node.feedback --log FILE --valkey URL`. Nothing is lost while Valkey is away: the
 log itself is the buffer, up to MAX_BEHIND bytes, and the place reached is kept in a file beside it.
@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,6 +28,7 @@ from decider.contracts.files import write_atomically
 from decider.contracts.requests import Outcome
 from decider.contracts.store import OUTCOMES_MAXLEN, OUTCOMES_STREAM
 from decider.engine.routing import endpoint_of
+from decider.node.gateway_log import LogLine, read_line
 
 # Seconds between two sends. Chosen: deciders smooth what they learn from outcomes over seconds, and
 # five round trips a second cost nothing.
@@ -55,6 +55,9 @@ MAX_DURATION_MS = 3_600_000.0
 MAX_AHEAD_S = 60.0
 # Envoy's response flags of requests that were answered before any service was asked.
 UNSERVED = frozenset({"UAEX", "RL", "RLSE", "NR", "NC", "DPE", "IH"})
+# Statuses of requests whose client hung up before any service answered: 0 of Envoy and Caddy, 499
+# of nginx.
+HUNG_UP = frozenset({0, 499})
 
 log = logging.getLogger("sluice.feedback")
 _app = re.compile(r"[!-+\--~]{1,128}").fullmatch
@@ -62,34 +65,11 @@ _name = re.compile(r"[!-~]{1,128}").fullmatch
 _decision = re.compile(r"dec_[0-9a-f]{32}").fullmatch
 
 
-class LogLine(msgspec.Struct):
-    """One line of the gateway's access log, by the names in `examples/gateway/envoy.yaml`. What
-    Envoy did not know is null.
-    """
-
-    ts: datetime
-    status: int
-    duration_ms: float
-    app: str | None = None
-    request_id: str | None = None
-    decision: str | None = None
-    service: str | None = None
-    bytes_out: int | None = None
-    flags: str | None = None
-    method: str | None = None
-    path: str | None = None
-    """As the gateway routed it."""
-    named: str | None = None
-    """Service that the gateway named when it asked."""
-
-
-_decode = msgspec.json.Decoder(LogLine, strict=False).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
 def _was_served(read: LogLine) -> bool:
-    # Status 0: the client hung up before any service answered.
-    return read.status != 0 and UNSERVED.isdisjoint((read.flags or "").split(","))
+    return read.status not in HUNG_UP and UNSERVED.isdisjoint(read.flags.split(","))
 
 
 def outcome(line: bytes, now: float) -> Outcome | None:
@@ -99,38 +79,37 @@ def outcome(line: bytes, now: float) -> Outcome | None:
     Raise ValueError for a line that is not the gateway's: msgspec's errors and undecodable text are
     ValueErrors, too.
     """
-    read = _decode(line)
+    read = read_line(line)
     if not read.app or not read.service or not _was_served(read):
         return None
-    at = read.ts.replace(tzinfo=read.ts.tzinfo or UTC).timestamp() + read.duration_ms / 1000
     if not (
         100 <= read.status <= 599
         and 0 <= read.duration_ms <= MAX_DURATION_MS
-        and 0 <= at <= now + MAX_AHEAD_S
+        and 0 <= read.ended <= now + MAX_AHEAD_S
     ):
         raise ValueError(
-            f"status {read.status}, duration_ms {read.duration_ms} or ts {read.ts} is out of range"
+            f"status {read.status}, duration {read.duration_ms} ms or end {read.ended} is out of"
+            " range"
         )
     if _app(read.app) is None or _name(read.service) is None:
         raise ValueError("app or service is not 1 to 128 visible ASCII characters")
-    # A bad id costs only itself: the outcome counts without it.
-    request_id = read.request_id if read.request_id and _name(read.request_id) else ""
-    decision = read.decision if read.decision and _decision(read.decision) else ""
-    size = min(max(0, read.bytes_out or 0), 2**53)
-    endpoint = endpoint_of(read.method or "", read.path or "")
-    named = read.named if read.named and _name(read.named) else ""
     return Outcome(
         read.app,
         read.service,
-        at,
+        read.ended,
         read.status,
         read.duration_ms,
-        request_id,
-        decision,
-        size,
-        endpoint,
-        named,
+        # A bad id costs only itself: the outcome counts without it.
+        _if(_name, read.request_id),
+        _if(_decision, read.decision),
+        min(max(0, read.bytes_out), 2**53),
+        endpoint_of(read.method, read.path),
+        _if(_name, read.named),
     )
+
+
+def _if(fits: Callable[[str], object], text: str) -> str:
+    return text if fits(text) else ""
 
 
 @dataclass

@@ -44,6 +44,39 @@ def line(**changes: object) -> bytes:
     return json.dumps(told | changes).encode()
 
 
+def of_nginx(**changes: object) -> bytes:
+    """The same request as nginx tells of it: by its end, in seconds, and by its own names."""
+    told = json.loads(line()) | {"ended": f"{NOW - 0.5:.3f}", "duration_s": 0.25}
+    del told["ts"], told["duration_ms"], told["flags"]
+    return json.dumps(told | changes).encode()
+
+
+def of_caddy(**changes: object) -> bytes:
+    """The same request as Caddy tells of it."""
+    fields = {
+        "Sluice-App": ["app-1"],
+        "Sluice-Service": ["orders-read"],
+        "Sluice-Decision": ["dec_" + "a" * 32],
+    }
+    request = {
+        "remote_ip": "127.0.0.1",
+        "method": "GET",
+        "uri": "/v2/orders/1",
+        "headers": {"X-Request-Id": ["r-1"], "X-Sluice-App": ["forged"]},
+    }
+    told: dict[str, object] = {
+        "level": "info",
+        "ts": NOW - 0.5,
+        "logger": "http.log.access.log0",
+        "request": request,
+        "duration": 0.25,
+        "size": 120,
+        "status": 200,
+        "resp_headers": fields,
+    }
+    return json.dumps(told | changes, separators=(",", ":")).encode()
+
+
 def sent(client: redis.Redis) -> list[Outcome]:
     entries = client.xrange(OUTCOMES_STREAM)
     return [
@@ -79,6 +112,61 @@ def test_a_line_becomes_an_outcome_dated_when_the_response_ended() -> None:
     ids = "r-1", "dec_" + "a" * 32
     expected = Outcome("app-1", "orders-read", NOW - 0.5, 200, 250.0, *ids, 120, where)
     assert outcome(line(), NOW) == expected
+
+
+@pytest.mark.parametrize(("form", "named"), [(of_nginx, ""), (of_caddy, "orders-read")])
+def test_each_gateways_line_becomes_the_same_outcome(form: Callable[[], bytes], named: str) -> None:
+    expected = outcome(line(), NOW)
+    assert expected is not None
+    assert outcome(form(), NOW) == msgspec.structs.replace(expected, named=named)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        of_nginx(service=""),
+        of_nginx(status=499),
+        of_nginx(app=""),
+        of_caddy(resp_headers={}),
+        of_caddy(status=0),
+    ],
+)
+def test_a_refused_request_of_any_gateway_is_no_outcome(text: bytes) -> None:
+    assert outcome(text, NOW) is None
+
+
+@pytest.mark.parametrize("form", [line, of_nginx])
+def test_bytes_that_a_client_wrote_cost_the_line_nothing(form: Callable[..., bytes]) -> None:
+    text = form(path="/v2/orders/WRITTEN", request_id="WRITTEN").replace(b"WRITTEN", b"\xff\xfe")
+    told = outcome(text, NOW)
+    assert told is not None
+    assert (told.status, told.request_id) == (200, "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        of_nginx(ended=None),
+        of_nginx(ended="nan"),
+        of_nginx(duration_s=None),
+        of_nginx(duration_s=-1),
+        of_caddy(ts="now"),
+        of_caddy(ts=1e300),
+        of_caddy(duration=-1),
+        of_caddy(request={"method": "GET", "uri": "/", "headers": {"X-Request-Id": 7}}),
+        of_caddy(resp_headers={"Sluice-App": ["a b"], "Sluice-Service": ["search"]}),
+    ],
+)
+def test_a_hostile_line_of_any_gateway_is_refused(text: bytes) -> None:
+    with pytest.raises((ValueError, OverflowError, RecursionError)):
+        outcome(text, NOW)
+
+
+def test_a_client_cannot_make_its_line_look_like_caddys() -> None:
+    written = '","request":{"method":"GET","uri":"/"},"x":"'
+    told = outcome(of_nginx(path=written), NOW)
+    assert told is not None
+    assert told.app == "app-1"
 
 
 @pytest.mark.parametrize(("named", "told"), [("search", "search"), (None, ""), ("a b", "")])

@@ -50,6 +50,10 @@ GONE = (ConnectionResetError, BrokenPipeError)
         (request(authorization="Bearer " + "t" * 8193), 400),
         (request(target="/v1/check"), 400),
         (request(target="/v1/check", x_forwarded_method="get", x_forwarded_uri="/"), 400),
+        (
+            request(target="/v1/check", x_forwarded_method="GET", x_forwarded_uri="/" + "a" * 8192),
+            414,
+        ),
         (request(expect="200-ok"), 417),
         (b"nonsense\r\n\r\n", 400),
         (b"GET /v1/check/a HTTP/1.1\nhost: a\n\n", 400),

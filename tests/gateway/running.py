@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
+import shutil
+import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +19,9 @@ from typing import NamedTuple
 from console.local import gateway, servers
 
 HERE = Path(__file__).parent
+NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+CADDY = shutil.which("caddy")
+FILES = {"envoy": "envoy.yaml", "nginx": "nginx.conf", "caddy": "Caddyfile"}
 NAMES = ("gateway", "envoy-check", "envoy-admin", "d01", "d02", "services")
 
 
@@ -37,6 +43,11 @@ class Answer(NamedTuple):
         """What the gateway named to the stub as the service it will call."""
         return self.headers["ratelimit-policy"].split(";")[2]
 
+    @property
+    def app(self) -> str:
+        """What the gateway named to the stub as the app."""
+        return self.headers["ratelimit-policy"].split(";")[3]
+
 
 @dataclass
 class Gateway:
@@ -45,6 +56,8 @@ class Gateway:
     ports: dict[str, int]
     log: Path
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    tls: ssl.SSLContext | None = None
+    """How to speak to it where it wants TLS."""
 
     def get(
         self,
@@ -56,19 +69,26 @@ class Gateway:
         **headers: str,
     ) -> Answer:
         """One request through the gateway; underscores in header names stand for dashes."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports["gateway"], timeout=5)
+        connection = self._connection()
         named = {name.replace("_", "-"): value for name, value in headers.items()} | (
             {"x-sluice-app": app} if app else {}
         )
         connection.request(method, path, body or None, named)
         response = connection.getresponse()
-        answer = Answer(
-            response.status,
-            {k.lower(): v for k, v in response.getheaders()},
-            response.read().decode(),
-        )
+        fields: dict[str, str] = {}
+        for name, value in response.getheaders():
+            # fields that came twice are one list (RFC 9110, section 5.3)
+            known = fields.get(name.lower())
+            fields[name.lower()] = value if known is None else f"{known}, {value}"
+        answer = Answer(response.status, fields, response.read().decode())
         connection.close()
         return answer
+
+    def _connection(self) -> http.client.HTTPConnection:
+        address = ("127.0.0.1", self.ports["gateway"])
+        if self.tls is None:
+            return http.client.HTTPConnection(*address, timeout=5)
+        return http.client.HTTPSConnection("localhost", address[1], timeout=5, context=self.tls)
 
     def admin(self, path: str) -> str:
         """A page of Envoy's admin interface."""
@@ -129,6 +149,32 @@ def both_asked(gateway: Gateway) -> bool:
     )
 
 
+def as_test(name: str, text: str, folder: Path) -> str:
+    """Return a gateway's configuration for a run in `folder`: nobody else's files, and time for a
+    stub to answer, as a busy test machine does not always give it 15 ms.
+    """
+    text = text.replace("15ms", "500ms")
+    if name == "caddy":
+        return "{\n\tadmin off\n}\n" + text
+    if name == "nginx":
+        temporary = "".join(
+            f"    {kind}_temp_path {folder}/{kind};\n"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        head = f"pid {folder}/pid;\nerror_log stderr;\ndaemon off;\n"
+        return head + text.replace("http {", "http {\n" + temporary, 1)
+    return text
+
+
+def command(name: str, config: Path) -> list[str]:
+    """Return how a gateway is started."""
+    if name == "envoy":
+        return servers.envoy_command(config)
+    if name == "nginx":
+        return [str(NGINX), "-e", "stderr", "-p", str(config.parent), "-c", str(config)]
+    return [str(CADDY), "run", "--adapter", "caddyfile", "--config", str(config)]
+
+
 @contextmanager
 def envoy(
     folder: Path,
@@ -144,17 +190,60 @@ def envoy(
     give a stub. `adapt` changes the configuration further.
     """
     running = Gateway({name: servers.free_port() for name in NAMES}, folder / "envoy-access.json")
-    config = folder / "envoy.yaml"
     text = gateway.render_envoy_config(running.ports, running.log, trusted_hops)
-    config.write_text(adapt(text.replace("0.015s", patience)))
-    try:
-        running.start(
-            "services",
-            [sys.executable, str(HERE / "stub_service.py"), str(running.ports["services"])],
-        )
-        running.start("envoy", servers.envoy_command(config))
-        until(lambda: not servers.is_free(running.ports["gateway"]), "Envoy")
-        until(lambda: not servers.is_free(running.ports["services"]), "the service")
+    with around(running, "envoy", adapt(text.replace("0.015s", patience))):
         yield running
+
+
+def nginx(folder: Path) -> AbstractContextManager[Gateway]:
+    """nginx, as `envoy`."""
+    return _shipped("nginx", 8090, folder)
+
+
+def caddy(folder: Path) -> AbstractContextManager[Gateway]:
+    """Caddy, as `envoy`."""
+    return _shipped("caddy", 8091, folder)
+
+
+@contextmanager
+def _shipped(name: str, port: int, folder: Path) -> Iterator[Gateway]:
+    """Run an example that listens on `port` as it ships."""
+    running = Gateway({each: servers.free_port() for each in NAMES}, folder / "sluice-access.json")
+    text = (gateway.EXAMPLE.parent / FILES[name]).read_text()
+    text = text.replace(running.log.name, str(running.log))
+    for own, shipped in {"d01": 9101, "d02": 9102, "services": 9200, "gateway": port}.items():
+        text = re.sub(rf"127\.0\.0\.1:{shipped}\b", f"127.0.0.1:{running.ports[own]}", text)
+    with around(running, name, text):
+        yield running
+
+
+@contextmanager
+def around(
+    running: Gateway, name: str, text: str, services: Sequence[str] = ("services",)
+) -> Iterator[None]:
+    """Run services and a gateway with this configuration until the block ends, and then end all
+    that it started.
+    """
+    config = running.log.parent / FILES[name]
+    config.write_text(as_test(name, text, config.parent))
+    try:
+        for service in services:
+            program = [sys.executable, str(HERE / "stub_service.py")]
+            running.start(service, [*program, str(running.ports[service]), service])
+        running.start(name, command(name, config))
+        until(lambda: not servers.is_free(running.ports["gateway"]), name)
+        for service in services:
+            until(lambda port=running.ports[service]: not servers.is_free(port), service)
+        yield
     finally:
         running.stop()
+
+
+@contextmanager
+def with_stubs(started: AbstractContextManager[Gateway]) -> Iterator[Gateway]:
+    """A gateway and two deciders that answer as told, once requests meet both."""
+    with started as running:
+        for node in ("d01", "d02"):
+            running.start(node, stub(node, running.ports[node]))
+        until(lambda: both_asked(running), "both deciders")
+        yield running

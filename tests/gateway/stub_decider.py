@@ -33,7 +33,7 @@ class Stub(BaseHTTPRequestHandler):
             "sluice-status": str(true_status),
             # every gateway hands this field on
             "ratelimit-policy": '"named";'
-            + ";".join(seen.get(f"x-sluice-{name}", "") for name in ("source", "service")),
+            + ";".join(seen.get(f"x-sluice-{name}", "") for name in ("source", "service", "app")),
         }
         if true_status in {429, 503}:
             fields["retry-after"] = "7"

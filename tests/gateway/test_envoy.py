@@ -47,10 +47,7 @@ def with_stubs(
 ) -> Iterator[Gateway]:
     """Envoy and two deciders that answer as told, once requests meet both."""
     options = {"patience": patience, "trusted_hops": trusted_hops, "adapt": adapt}
-    with running.envoy(folder, **options) as gateway:
-        for node in ("d01", "d02"):
-            gateway.start(node, stub(node, gateway.ports[node]))
-        until(lambda: running.both_asked(gateway), "both deciders")
+    with running.with_stubs(running.envoy(folder, **options)) as gateway:
         yield gateway
 
 

@@ -5,9 +5,6 @@ a killed decider.
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,25 +12,20 @@ from typing import NamedTuple
 import msgspec
 import pytest
 import redis
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from decider.contracts import config, defaults, ids, store
-from decider.contracts.config import ListEntry
+from decider.contracts import ids, store
 from decider.contracts.requests import Outcome
 from decider.contracts.vocabulary import Action, Reason, Stage
 from decider.refusal import receipt
 from learning.logs import playback
-from tests.conftest import write_keys
 from tests.gateway import running
+from tests.gateway.real import BLOCKED, with_deciders
 from tests.gateway.running import Gateway, until
 from tests.learning.logs import KEY, combined
 
 # in order: one of them kills a decider
 pytestmark = [pytest.mark.parts, pytest.mark.in_order]
-BLOCKED = "app-blocked"
-START_S = 180.0
 EJECTIONS = "outlier_detection.ejections_enforced_total"
-"""A decider whose code is not compiled yet needs a while."""
 
 
 class Whole(NamedTuple):
@@ -45,54 +37,10 @@ class Whole(NamedTuple):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
     folder = tmp_path_factory.mktemp("whole")
-    write_keys(folder / "keys")
-    client = redis.Redis.from_url(os.environ["VALKEY_URL"])
-    client.flushdb()
-    publish(client, folder / "keys")
-    with running.envoy(folder, trusted_hops=1) as gateway:
-        for node in ("d01", "d02"):
-            gateway.start(node, decider(folder, node, gateway.ports[node]))
-        log = ["--log", str(gateway.log), "--valkey", os.environ["VALKEY_URL"]]
-        gateway.start("feedback", [sys.executable, "-m", "decider.node.feedback", *log])
-        until(lambda: decided_by_both(gateway), "both deciders", START_S)
+    with with_deciders(folder, running.envoy(folder, trusted_hops=1)) as (gateway, client):
+        until(lambda: decided_by_both(gateway), "both deciders")
         token_key = bytes.fromhex((folder / "keys" / "token.key").read_text())
         yield Whole(gateway, client, receipt.keys_of([token_key]))
-    client.close()
-
-
-def publish(client: redis.Redis, keys: Path) -> None:
-    key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex((keys / "config.key").read_text()))
-    document = msgspec.structs.replace(
-        defaults.config(),
-        issued_at=time.time(),
-        lists=[
-            ListEntry(verdict="block", kind="app", subject=BLOCKED),
-            ListEntry(verdict="block", kind="source", subject="203.0.113.0/24", network=True),
-        ],
-    )
-    client.set(store.CONFIG_KEY, config.sign(document, key))
-
-
-def decider(folder: Path, node: str, port: int) -> list[str]:
-    where = [
-        "--node",
-        node,
-        "--listen",
-        f"127.0.0.1:{port}",
-        "--data",
-        str(folder / node),
-        "--models",
-        str(folder / "models"),
-    ]
-    shared = [
-        "--keys",
-        str(folder / "keys"),
-        "--valkey",
-        os.environ["VALKEY_URL"],
-        "--capacity",
-        "20000",
-    ]
-    return [sys.executable, "-m", "decider", *where, *shared]
 
 
 def decided_by_both(gateway: Gateway) -> bool:

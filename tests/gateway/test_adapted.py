@@ -1,0 +1,152 @@
+"""Each example as someone adapts it, on the real gateway: every place that is marked "yours" has a
+form of its own, and that form does what it should.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from console.local import servers
+from decider.contracts.requests import Outcome
+from decider.node.feedback import outcome
+from tests.gateway import adapted, certificates, running
+from tests.gateway.journeys import PREFLIGHT
+from tests.gateway.running import CADDY, NGINX, Answer, Gateway, stub, until
+
+INSTALLED = {"envoy": True, "nginx": NGINX is not None, "caddy": CADDY is not None}
+APPS = tuple(f"app-{k}" for k in range(24))
+
+
+class World(NamedTuple):
+    name: str
+    gateway: Gateway
+    speaks: dict[str, ssl.SSLContext]
+    """How each app speaks, by its certificate."""
+
+    def get(self, path: str = "/shop/v1/1", app: str = APPS[0], **options: str) -> Answer:
+        self.gateway.tls = self.speaks[app]
+        return self.gateway.get(None, path, **options)
+
+
+@pytest.mark.parametrize("name", adapted.FILES)
+def test_every_mark_has_an_adapted_form(name: str) -> None:
+    assert adapted.marks(adapted.example(name))
+    text = adapted.ADAPT[name](dict.fromkeys(adapted.NAMES, 1), Path("/of-mine"))
+    assert adapted.marks(text) == []
+
+
+def test_a_mark_without_an_adapted_form_would_be_found() -> None:
+    assert adapted.marks("a: 1 # yours\n" + adapted.ABOUT) == ["a: 1 # yours"]
+
+
+@pytest.fixture(scope="module", params=sorted(adapted.FILES))
+def world(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    """An adapted gateway with its own services, and deciders that answer as told."""
+    name, folder = request.param, tmp_path_factory.mktemp(f"adapted-{request.param}")
+    if not INSTALLED[name]:
+        pytest.skip(f"{name} is not installed")
+    speaks = certificates.write(folder, APPS)
+    ports = {each: servers.free_port() for each in adapted.NAMES}
+    it = World(name, Gateway(ports, folder / "sluice-access.json"), speaks)
+    text = adapted.ADAPT[name](ports, folder).replace("0.015s", "0.5s")
+    # before the gateway, whose small limits would be used up while none answers
+    for node in adapted.DECIDERS:
+        it.gateway.start(node, stub(node, ports[node]))
+    with running.around(it.gateway, name, text, tuple(adapted.PREFIXES)):
+        until(lambda: met(it) == set(adapted.DECIDERS), "all deciders")
+        yield it
+
+
+def met(world: World) -> set[str]:
+    """The deciders that answer for the apps."""
+    answers = [world.get(app=app) for app in APPS]
+    return {answer.headers.get("ratelimit", "").rpartition(";")[2] for answer in answers} - {""}
+
+
+@pytest.mark.parts
+def test_a_request_reaches_the_own_service_of_its_prefix(world: World) -> None:
+    for path, service in {
+        "/shop/v1": "shop",
+        "/shop/v1/items/1": "shop",
+        "/shop/v1:batchGet": "shop",
+        "/shop/v1/billing/2": "billing",
+        "/shop/v1/billing:pay": "billing",
+        "/shop/v1/billingX": "shop",
+    }.items():
+        answer = world.get(path)
+        assert (answer.status, answer.service) == (200, service)
+        assert answer.headers["x-served-by"] == service
+    assert {world.get(path).status for path in ("/v2/orders/1", "/shop/v12")} == {404}
+
+
+@pytest.mark.parts
+def test_the_app_is_the_one_that_its_certificate_names(world: World) -> None:
+    world.gateway.tls = world.speaks["app-7"]
+    answer = world.gateway.get("forged", "/shop/v1/1")
+    assert answer.app == "CN=app-7"
+
+
+@pytest.mark.parts
+def test_the_load_balancer_says_who_the_client_is_and_no_word_before_counts(world: World) -> None:
+    assert world.get(x_forwarded_for="6.6.6.6, 203.0.113.9").source == "203.0.113.9"
+    assert world.get(x_forwarded_for="2001:db8::9").source == "2001:db8::9"
+    assert world.get(x_forwarded_for="6.6.6.6", x_sluice_source="7.7.7.7").source == "6.6.6.6"
+
+
+@pytest.mark.parts
+def test_each_decider_has_apps_of_its_own(world: World) -> None:
+    homes = {app: {decider_of(world.get(app=app)) for _ in range(4)} for app in APPS}
+    assert all(len(found) == 1 for found in homes.values())
+    assert set.union(*homes.values()) == set(adapted.DECIDERS)
+
+
+def decider_of(answer: Answer) -> str:
+    return answer.headers["ratelimit"].rpartition(";")[2]
+
+
+@pytest.mark.parts
+def test_the_own_log_becomes_outcomes_and_holds_no_secret(world: World) -> None:
+    world.get("/shop/v1/billing/2?q=hunter2", x_secret="hunter2", authorization="Bearer hunter2")
+
+    def told() -> list[Outcome]:
+        lines = world.gateway.log.read_bytes().splitlines() if world.gateway.log.exists() else []
+        found = [outcome(line, time.time()) for line in lines]
+        return [one for one in found if one and one.endpoint == "GET /shop/v1/billing/{id}"]
+
+    until(lambda: bool(told()), "the line")
+    one = told()[-1]
+    assert (one.app, one.service, one.named) == ("CN=app-0", "billing", "billing")
+    assert (one.status, one.decision) == (200, "dec_" + "0" * 32)
+    assert b"hunter2" not in world.gateway.log.read_bytes()
+
+
+@pytest.mark.parts
+def test_the_own_limits_hold_for_preflights_and_without_a_decider(world: World) -> None:
+    if world.name == "caddy":  # has no limit of its own
+        return
+    _, _, one, everyone = adapted.BURSTS
+    preflights = [preflight(world, "198.51.100.1") for _ in range(one + 1)]
+    assert preflights == [200] * one + [429]
+    assert [preflight(world, f"198.51.100.{k}") for k in range(2, 20)].count(200) == everyone - one
+    for node in adapted.DECIDERS:
+        world.gateway.kill(node)
+    until(lambda: "sluice-decision" not in world.get(app=APPS[0]).headers, "the deciders' end")
+    one, everyone, _, _ = adapted.BURSTS
+    assert [world.get(app=APPS[1]).status for _ in range(one + 1)] == [200] * one + [429]
+    served = sum(world.get(app=app).status == 200 for app in APPS[2:])
+    assert 0 < served <= everyone - one
+
+
+def preflight(world: World, client: str) -> int:
+    world.gateway.tls = world.speaks[APPS[0]]
+    return world.gateway.get(
+        None, "/shop/v1", method="OPTIONS", x_forwarded_for=client, **PREFLIGHT
+    ).status
