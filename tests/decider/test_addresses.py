@@ -16,7 +16,7 @@ IPV4 = st.ip_addresses(v=4).map(str)
 # What a subscriber has of its own: no IPv6 address that carries an IPv4 one.
 OWN_IPV6 = st.integers(0x2003 << 112, (0x3FFF << 112) - 1)
 PORTS = st.none() | st.integers(0, 65_535)
-ZONES = st.sampled_from(["", "%eth0", "%25en0", "%2"])
+ZONES = st.sampled_from(["", "%eth0", "%25en0", "%2", "%eth0:1", "%wg@lan"])
 CARRIERS = {
     "mapped": lambda ip: f"::ffff:{ip}",
     "mapped in hexadecimal": lambda ip: str(IPv6Address(f"::ffff:{ip}")),
@@ -58,6 +58,9 @@ NO_ADDRESSES = [
     "2001:db8::1]",
     "[2001:db8::1]:65536",
     "2001:db8::1%",
+    "2001:db8::1%eth0,",
+    "2001:db8::1%eth 0",
+    "2001:db8::1%eth0/7",
     "2001:db8::g",
     "2001:db8::1::2",
     "1:2:3:4:5:6:7:8:9",

@@ -29,9 +29,10 @@ _MOST_PORT: Final = 65_535  # 16 bits (RFC 9293)
 
 _OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _IPV4 = re.compile(rf"({_OCTET}(?:\.{_OCTET}){{3}})(?::([0-9]{{1,5}}))?")
-# A port stands only behind brackets, and "/64" only behind none: it is how a source is written.
+# A port stands only behind brackets, and "/64" only behind none: it is how a source is written. A
+# zone is any name of an interface (RFC 4007): visible ASCII without what ends it, "," "/" "[" "]".
 _IPV6 = re.compile(
-    r"(\[)?([0-9A-Fa-f:.]{2,45})(?:%[A-Za-z0-9._~%-]+)?(?(1)\](?::([0-9]{1,5}))?|(/64)?)"
+    r"(\[)?([0-9A-Fa-f:.]{2,45})(?:%[!-+\-.0-Z\\^-~]+)?(?(1)\](?::([0-9]{1,5}))?|(/64)?)"
 )
 _RANGE = re.compile(r"([0-9A-Fa-f:.]{2,45})/(0|[1-9][0-9]{0,2})")
 
