@@ -9,7 +9,7 @@ from datetime import datetime
 
 from django.db.models import Case, IntegerField, Q, QuerySet, When
 
-from control.models import App
+from control.models import App, Tenant
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +124,26 @@ def named(text: str, limit: int = MOST_NAMED) -> Named:
         if text == tenant_id or text.casefold() in name.casefold():
             return Named(tuple(_known(row) for row in rows), total, name)
     return Named(tuple(found), total)
+
+
+def tenants() -> list[tuple[str, str]]:
+    """Return id and name of every tenant."""
+    return list(Tenant.objects.values_list("id", "name"))
+
+
+def tenant_count() -> int:
+    """Return how many tenants there are."""
+    return Tenant.objects.count()
+
+
+def trusted_tenants(tier: int) -> dict[str, list[str]]:
+    """Return the apps of tenants that have only apps of this tier, all verified and without a mark
+    against them; the tenants that are least likely to have an abuser come first.
+    """
+    found: dict[str, list[str]] = {}
+    plain = Q(tier=tier, verified=True, abuse_history=0, chargeback_history=0)
+    others = App.objects.exclude(plain).values("tenant_id")
+    rows = App.objects.filter(plain).exclude(tenant_id__in=others)
+    for app_id, tenant_id in rows.order_by("cohort_prior", "id").values_list("id", "tenant_id"):
+        found.setdefault(tenant_id, []).append(app_id)
+    return found

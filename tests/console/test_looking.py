@@ -216,6 +216,8 @@ ELSEWHERE = {"switch-flip", "switch-preview"}
 SHOWS_NONE = {
     "home",
     "ui-home-mix",
+    "service",
+    "ui-service",
     "ui-strip",
     "login",
     "logout",

@@ -12,6 +12,7 @@ import argparse
 import http.client
 import json
 import re
+import signal
 import socket
 import sys
 import tempfile
@@ -231,6 +232,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    # so that what was started ends as well
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
     fuzz = Fuzz(Random(options.seed))
     with (
         tempfile.TemporaryDirectory() as folder,
