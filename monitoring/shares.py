@@ -4,7 +4,6 @@ asks for and gets at all deciders of a region, and what it is due.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,12 +17,7 @@ from django.conf import settings
 from decider.contracts import store
 from decider.engine.shared import report as reports
 from decider.engine.shared.report import Report, ReportError
-from decider.engine.shared.state import N_TIERS
 from monitoring import fleet
-
-# Seconds of silence after which a decider's figures no longer count. Chosen: heartbeats come once a
-# second, and reports of a decider that lives are never older than this (`store.REPORT_TTL_S`).
-SILENT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -31,13 +25,13 @@ class TenantShare:
     """One tenant at one service, cost units a second at all deciders of a region."""
 
     key: int
-    """Keyed hash of its id (`TextHash`); 0 for the tenants of a tier that no decider names."""
+    """Keyed hash of its id (`TextHash`)."""
     tier: int
     weight: float
     asks: float
     gets: float
     due: float
-    """Its fair part of what the service is given now; all that it asks for where all fits."""
+    """Its fair part of what these tenants got together; all that it asks for where all fits."""
 
 
 @dataclass(frozen=True)
@@ -51,22 +45,25 @@ class ServiceShares:
     short: bool
     """Whether a decider prices it, because it is short of room."""
     tenants: tuple[TenantShare, ...]
-    """Those that ask for most first."""
+    """Those that deciders name, who ask for most, in this order."""
+    unnamed: float
+    """What all others ask for."""
 
 
 def read_shares(service: str, now: float | None = None) -> tuple[ServiceShares, ...]:
-    """Return how a service is divided, by region. Raise `fleet.Unreachable`."""
+    """Return how a service is divided, by region. Raise `fleet.Unreachable`.
+
+    A decider that falls silent no longer counts once its report is gone, `store.REPORT_TTL_S`.
+    """
     valkey = fleet.client(settings.VALKEY_URL)
-    now = time.time() if now is None else now
     try:
-        report = fleet.read_fleet(now)
-        alive = [node for node in report.nodes if now - node.at < SILENT_S]
-        keys = [store.REPORT_PREFIX + node.node for node in alive]
+        nodes = fleet.read_fleet(now).nodes
+        keys = [store.REPORT_PREFIX + node.node for node in nodes]
         sealed = cast("list[bytes | None]", valkey.mget(keys)) if keys else []
     except (redis.RedisError, OSError) as error:
         raise fleet.Unreachable(str(error)) from error
     regions: dict[str, list[Report]] = {}
-    for node, data in zip(alive, sealed, strict=True):
+    for node, data in zip(nodes, sealed, strict=True):
         if (read := _unsealed(data)) is not None and service in read.services:
             regions.setdefault(node.region, []).append(read)
     return tuple(add_up(region, service, found) for region, found in sorted(regions.items()))
@@ -98,23 +95,24 @@ def add_up(region: str, service: str, found: Sequence[Report]) -> ServiceShares:
                     int(tenant["tenant"]), np.array([0.0, 0.0, tenant["tier"], tenant["weight"]])
                 )
                 asks_gets[:2] += tenant["demand"], tenant["use"]
-    rows = [(key, int(t), w, asks, gets) for key, (asks, gets, t, w) in named.items()]
-    rest = figures[reports.REST :]
-    # what the unnamed tenants of a tier get is not told
-    rows += [
-        (0, tier, rest[2 * tier + 1], rest[2 * tier], 0.0)
-        for tier in range(N_TIERS)
-        if rest[2 * tier] > 0.0 and rest[2 * tier + 1] > 0.0
-    ]
-    given, short = float(figures[reports.ADMITTED]), bool(figures[reports.PRICE] > 0.0)
-    due = divide([row[1:4] for row in rows], given if short else np.inf)
+    short = bool(figures[reports.PRICE] > 0.0)
+    rows = [(key, int(t), float(w), asks, gets) for key, (asks, gets, t, w) in named.items()]
+    # Of what they got: it is a mean of the same seconds, while what is given changes faster.
+    due = divide([row[1:4] for row in rows], sum(row[4] for row in rows) if short else np.inf)
     tenants = [
-        TenantShare(key, tier, float(weight), float(asks), float(gets), float(part))
+        TenantShare(key, tier, weight, float(asks), float(gets), float(part))
         for (key, tier, weight, asks, gets), part in zip(rows, due, strict=True)
     ]
     tenants.sort(key=lambda tenant: -tenant.asks)
-    asked = float(figures[reports.ASKED])
-    return ServiceShares(region, len(found), asked, given, short, tuple(tenants))
+    return ServiceShares(
+        region,
+        len(found),
+        float(figures[reports.ASKED]),
+        float(figures[reports.ADMITTED]),
+        short,
+        tuple(tenants),
+        float(figures[reports.REST :: 2].sum()),
+    )
 
 
 def divide(asking: Sequence[tuple[int, float, float]], supply: float) -> list[float]:

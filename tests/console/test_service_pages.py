@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from django.urls import reverse
 
+from console.pages.service.page import _judge
 from control.models import Tenant
 from decider.contracts import store
 from decider.contracts.vocabulary import Tier
 from decider.engine.shared import report as reports
 from decider.engine.shared.report import NAMED, Report
 from decider.engine.text_hash import TextHash
+from monitoring.shares import TenantShare
 from tests.pages import shown
 
 pytestmark = pytest.mark.django_db
@@ -30,7 +32,6 @@ def say(keys, valkey, beat):
             [(0, Tier.PREMIUM, 1.0, asks, gets, hashes.one(one)) for one, asks, gets in named],
             NAMED,
         )
-        # last: compiling the hash takes seconds, in which a decider would count as silent
         beat("d01")
         said = Report("d01", 1.0, 1, ["search"], figures.tobytes(), rows.tobytes())
         sealed = reports.seal(said, reports.derive_key(token_key))
@@ -51,18 +52,31 @@ def rows(html: str) -> list[str]:
 
 def test_who_asks_for_more_than_its_due_pays(browser, publish, say, tenants) -> None:
     publish()
-    say([("tidewell", 60.0, 18.0), ("nord", 10.0, 9.8), ("oak", 10.0, 5.0)], given=38.0)
+    say([("tidewell", 60.0, 22.0), ("nord", 10.0, 9.8), ("oak", 10.0, 5.0)])
     html = browser("sre").get(reverse("service", args=["search"])).content.decode()
     text = shown(html)
     assert (
-        "search is short of room: 1 of 3 tenants asks for more than its due,"
-        " and 1 gets less than due" in text
+        "search is short of room: 1 tenant asks for more than its due and pays,"
+        " 1 tenant gets less than its due" in text
     )
     noisy, *_, _ = rows(html)
     assert "Tidewell Retail" in noisy
     assert "Over its due, pays" in noisy
     assert "Gets its due" in text
     assert "Below its due" in text
+
+
+def test_who_asks_for_little_has_no_row(browser, publish, say, tenants) -> None:
+    publish()
+    say([("tidewell", 60.0, 38.0), ("nord", 0.5, 0.5), ("oak", 0.25, 0.25)], given=38.75)
+    text = shown(browser().get(reverse("service", args=["search"])).content.decode())
+    assert "All others ask for 0.8 a second together." in text
+    assert "Nordlicht" not in text
+
+
+def test_a_tier_that_higher_ones_leave_nothing_waits() -> None:
+    low = TenantShare(7, Tier.FREE, 1.0, 5.0, 0.0, 0.0)
+    assert _judge(low, short=True) == ("warn", "Its tier waits")
 
 
 def test_with_room_nobody_pays(browser, publish, say, tenants) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,8 +23,14 @@ OVER = 1.1
 # A tenant that gets less than this part of its due is below it. Chosen as OVER, and twice as far,
 # because it accuses us.
 BELOW = 0.8
-# Cost units a second below which a tenant is not judged: a request now and then.
+# Cost units a second below which a tenant has no row of its own: a request now and then.
 LEAST = 1.0
+# Cost units a second that count as nothing due: higher tiers take all.
+NOTHING = 0.05
+# Most rows. Chosen: who asks for most is what one looks for, and a page is read at a glance.
+MOST_ROWS = 30
+
+OVER_ITS_DUE, BELOW_ITS_DUE, WAITS = "Over its due, pays", "Below its due", "Its tier waits"
 
 
 @dataclass(frozen=True)
@@ -58,9 +65,9 @@ class TenantRow:
         return charts.scale(self.due, 0, self.most)
 
     @property
-    def times(self) -> float:
-        """How many times its due it asks for."""
-        return self.asks / self.due if self.due else 0.0
+    def times(self) -> float | None:
+        """How many times its due it asks for; None where nothing is due to its tier."""
+        return self.asks / self.due if self.due >= NOTHING else None
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,8 @@ class RegionShares:
     given: float
     short: bool
     rows: tuple[TenantRow, ...]
+    others_ask: float
+    """What all tenants without a row ask for."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +102,25 @@ class ServicePage:
         short = [region for region in self.regions if region.short]
         if not short:
             return f"{self.name} has room for all that it is asked for"
-        rows = [row for region in short for row in region.rows]
-        paying = sum(row.level == "warn" for row in rows)
-        below = sum(row.level == "bad" for row in rows)
-        unfair = f", and {below} {'get' if below > 1 else 'gets'} less than due" if below else ""
-        return (
-            f"{self.name} is short of room: {paying} of {len(rows)} tenants"
-            f" {'asks for more than its' if paying == 1 else 'ask for more than their'} due{unfair}"
-        )
+        words = Counter(row.word for region in short for row in region.rows)
+        said = [
+            _count(
+                words[OVER_ITS_DUE],
+                "asks for more than its due and pays",
+                "ask for more than their due and pay",
+            ),
+            _count(words[WAITS], "of a lower tier waits", "of lower tiers wait"),
+            _count(words[BELOW_ITS_DUE], "gets less than its due", "get less than their due"),
+        ]
+        found = [text for text in said if text] or ["every tenant gets its due"]
+        return f"{self.name} is short of room: {', '.join(found)}"
+
+
+def _count(number: int, one: str, many: str) -> str:
+    """Return how many tenants do something, "" for none."""
+    if not number:
+        return ""
+    return f"1 tenant {one}" if number == 1 else f"{number} tenants {many}"
 
 
 def service_page(name: str) -> ServicePage | None:
@@ -120,8 +140,17 @@ def service_page(name: str) -> ServicePage | None:
 def _region(found: ServiceShares) -> RegionShares:
     names = tenants_by_hash() if found.tenants else {}
     most = max((tenant.asks for tenant in found.tenants), default=1.0)
-    rows = tuple(_row(tenant, found.short, names, most) for tenant in found.tenants)
-    return RegionShares(found.region, found.deciders, found.asked, found.given, found.short, rows)
+    told = [tenant for tenant in found.tenants if tenant.asks >= LEAST][:MOST_ROWS]
+    others = found.tenants[len(told) :]
+    return RegionShares(
+        found.region,
+        found.deciders,
+        found.asked,
+        found.given,
+        found.short,
+        tuple(_row(tenant, found.short, names, most) for tenant in told),
+        sum(tenant.asks for tenant in others) + found.unnamed,
+    )
 
 
 def tenants_by_hash() -> dict[int, tuple[str, str]]:
@@ -141,8 +170,6 @@ def _row(
     tenant: TenantShare, short: bool, names: dict[int, tuple[str, str]], most: float
 ) -> TenantRow:
     tenant_id, name = names.get(tenant.key, ("", ""))
-    if not tenant.key:
-        name = "All others of this tier"
     level, word = _judge(tenant, short)
     return TenantRow(
         name or "A tenant that nobody registered",
@@ -161,11 +188,10 @@ def _judge(tenant: TenantShare, short: bool) -> tuple[str, str]:
     """Return the level of a tenant and its word."""
     if not short:
         return "ok", "Gets what it asks for"
-    # what unnamed tenants get is not told
-    if not tenant.key or tenant.asks < LEAST:
-        return "off", "Not judged"
+    if tenant.due < NOTHING:
+        return "warn", WAITS
     if tenant.gets < BELOW * tenant.due:
-        return "bad", "Below its due"
+        return "bad", BELOW_ITS_DUE
     if tenant.asks > OVER * tenant.due:
-        return "warn", "Over its due, pays"
+        return "warn", OVER_ITS_DUE
     return "ok", "Gets its due"
