@@ -27,6 +27,10 @@ TIER = Tier.PREMIUM
 # Seconds before the figures are kept. Chosen: deciders need two to see a surge, and their rates
 # have time constants of up to five seconds.
 SETTLE_S = 12.0
+# Share of undecided requests beyond which the table proves nothing. Chosen: with a fifth undecided,
+# the deciders' figures still describe what they decided; with a third, the service's load is
+# another one than they know.
+MOST_UNDECIDED = 0.25
 # Seconds between two readings of what deciders report.
 READ_EVERY_S = 1.0
 
@@ -107,7 +111,8 @@ class Run:
         if any(not read.by_tenant[one.tenant] for one in self.everyone):
             return [
                 f"{SERVICE} was short of room in {read.short} of {read.taken} readings, too few to"
-                " judge. Let it run for longer (--seconds)."
+                " judge. Let it run for longer (--seconds).",
+                *self._undecided(),
             ]
         lines = [
             f"Means of {read.short} readings of {read.deciders} deciders' reports, cost units a"
@@ -124,9 +129,9 @@ class Run:
             )
         quiet = [parts[one.tenant] for one in self.quiet]
         lines.append(
-            f"{self.noisy.tenant} got {self.noisy.admitted:,} of {self.noisy.decided:,} requests:"
-            f" it pays for its surge. The quiet tenants got {min(quiet):.0%} to {max(quiet):.0%} of"
-            " their due."
+            f"{self.noisy.tenant} got {self.noisy.admitted:,} of {self.noisy.decided:,} requests,"
+            f" {parts[self.noisy.tenant]:.0%} of its due; the quiet tenants {min(quiet):.0%} to"
+            f" {max(quiet):.0%} of theirs."
         )
         return [*lines, *self._undecided()]
 
@@ -136,11 +141,13 @@ class Run:
         missing = sent - sum(one.decided for one in self.everyone)
         if not missing:
             return []
-        return [
+        lines = [
             f"{missing:,} of {sent:,} requests were not decided: no decider answered within 15 ms,"
             " so the gateway's own limit took them, and they count neither as asked nor as given."
-            " That many means a busy machine."
         ]
+        if missing > MOST_UNDECIDED * sent:
+            lines.append("That is too many to say who pays: the machine is too busy. Try again.")
+        return lines
 
 
 def prepared(names: Callable[[], dict[int, tuple[str, str]]]) -> Run:

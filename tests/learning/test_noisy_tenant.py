@@ -84,8 +84,15 @@ def test_the_table_compares_what_was_given_with_what_was_due() -> None:
     text = "\n".join(made.table())
     assert "tenant-5" in text
     assert "105%  100 of 600" in text
-    assert "The quiet tenants got 95% to 95% of their due." in text
+    assert "105% of its due; the quiet tenants 95% to 95% of theirs." in text
     assert "40 of 640 requests were not decided" in text
+    assert "too busy" not in text
+
+
+def test_with_too_many_undecided_the_table_proves_nothing_and_says_so() -> None:
+    made = run((120.0, 20.0, 21.0), *[(20.0, 20.0, 19.0)] * 7)
+    made.noisy.sent, made.noisy.decided = 640, 300
+    assert "the machine is too busy" in made.table()[-1]
 
 
 def test_a_table_of_too_little_says_so() -> None:
