@@ -193,7 +193,7 @@ def _cheap(event: Event, score: float, rank_from: float) -> _Row:
 
 def _risk(event: Event, cut: float | None) -> _Row:
     if event.risk is None:
-        return "risk", Stage.RANK.label, "Risk", "–", "–", "–", "not asked"
+        return "risk", Stage.RANK.label, "Risk", "none", "no model was asked", "–", "not asked"
     if cut is None:
         return (
             "risk",
@@ -216,7 +216,7 @@ def _value(event: Event, signals: np.ndarray, see: dict[str, float]) -> _Row:
     label = "Worth of the request"
     # Without a value the model was not asked, and the worth decided nothing.
     if event.value is None:
-        return "value", Stage.RANK.label, label, "–", "–", "–", "not asked"
+        return "value", Stage.RANK.label, label, "none", "no model was asked", "–", "not asked"
     cost = policy.price_for(signals, policy.USE_ALL) * see["cost"]
     much = price_figure(cost) if cost > 0.0 else "nothing"
     value, usual = units.told_apart(event.value, see["prior_value"])
@@ -236,6 +236,8 @@ def _service(event: Event, config: Config, see: dict[str, float]) -> _Row:
         f" {units.plan_figure(service.capacity)} units/s when short"
     )
     load, price = see["service_utilisation"], see["service_price"]
+    if price > 0.0 and not service_is_short(see):
+        limit += f"; not for this one, {_why_unpriced(see)}"
     shown = f"{price_figure(price) if price > 0 else 'none'} at {load * 100:.0f}% load"
     return (
         "service",
@@ -246,6 +248,13 @@ def _service(event: Event, config: Config, see: dict[str, float]) -> _Row:
         "–",
         "over" if service_is_short(see) else "within",
     )
+
+
+def _why_unpriced(see: dict[str, float]) -> str:
+    """Return as a clause why the price of a short service does not count for a request."""
+    if see["waited"] > 0.0:
+        return "which had waited as told"
+    return "as all demand of its tier and those above fits"
 
 
 def _share(event: Event, see: dict[str, float], admitted: bool) -> _Row:

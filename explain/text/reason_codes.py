@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from decider.contracts.features import FEATURES, Feature, format_value
+from decider.contracts.features import FEATURES, INDEX, Feature, format_value
 from decider.refusal.causes import CAUSES
 from decider.refusal.findings import MOST, Finding, findings, stands_out
 from explain.shap.waterfall import Waterfall
@@ -41,6 +41,9 @@ class ReasonCode:
     """Whether another reason is named by a feature that weighs more. This reason then counts by all
     features of its cause together, not by the one that names it.
     """
+
+    slow: bool = False
+    """Whether it says that the app sent little or long ago."""
 
     @property
     def cause(self) -> str:
@@ -170,6 +173,17 @@ def _write_one(sentence: str, *, counted: bool) -> str:
     return sentence
 
 
+# Reason codes that say that an app was slow, which nobody expects to count against it.
+_SLOW = frozenset(
+    f"{FEATURES[INDEX[name]].code}_{side}"
+    for name, side in (
+        *((name, "LOW") for name in ("rate_1s", "rate_10s", "rate_60s", "cost_rate_60s")),
+        *((f"pace_over_{whose}", "LOW") for whose in ("tier", "tenant", "own_hours", "own_days")),
+        ("seconds_since_last", "HIGH"),
+    )
+)
+
+
 def _reason(finding: Finding, fall: Waterfall, heaviest: float) -> ReasonCode:
     """Return a finding in words. `heaviest` is the largest SHAP value that names a finding."""
     feature, value = finding.feature, fall.values[finding.lead]
@@ -180,6 +194,8 @@ def _reason(finding: Finding, fall: Waterfall, heaviest: float) -> ReasonCode:
         sentence = _write_one(sentence, counted=feature.unit == "count")
     if usual is not None and usual == usual:
         sentence += f" Usual in training: {format_value(feature, usual)}."
+    if slow := finding.code in _SLOW:
+        sentence += " The model counts slow traffic against it here."
     others = tuple(FEATURES[k] for k in finding.members[1:])
     return ReasonCode(
         finding.code,
@@ -193,6 +209,7 @@ def _reason(finding: Finding, fall: Waterfall, heaviest: float) -> ReasonCode:
             f.cause == feature.cause and fall.contributions[k] < 0.0 for k, f in enumerate(FEATURES)
         ),
         minor=len(finding.members) > 1 and fall.contributions[finding.lead] < heaviest,
+        slow=slow,
     )
 
 
@@ -227,7 +244,8 @@ def _list_spans(reason: ReasonCode) -> str:
 
 def _write_alone(reason: ReasonCode) -> str:
     first = reason.text.split(". ")[0].rstrip(".")
-    return f"{first[0].lower()}{first[1:]}{_compare(reason)}"
+    slow = ", and the model counts slow traffic against it here" if reason.slow else ""
+    return f"{first[0].lower()}{first[1:]}{_compare(reason)}{slow}"
 
 
 def _compare(reason: ReasonCode) -> str:

@@ -104,8 +104,8 @@ def _verdict(
 
 def _act(d: Decision) -> str:
     action, wait = Action(d.action), round_wait(d.retry_after)
-    # In seconds up to two minutes, as the response said it.
-    seconds = f"{wait} second{'' if wait == 1 else 's'}" if wait < 120 else wait_span(wait)
+    # From a minute on as the chip beside it says it.
+    seconds = f"{wait} second{'' if wait == 1 else 's'}" if wait < 60 else wait_span(wait)
     told = {
         Action.ADMIT: "admitted",
         Action.DEFER: f"asked to wait {seconds}" if wait else "asked to wait",
@@ -192,4 +192,5 @@ def _risk(d: Decision, thresholds: Thresholds | None) -> str:
     )
     if Reason(d.reason) == Reason.BURST_EXHAUSTED and admitted_below:
         return f"its bucket had no room at risk {risk}; below {cut} it would have been admitted."
-    return f"risk {risk}, at or above the {cut} from which this request is {did}."
+    short = f"{d.service} was short of room; " if Action(d.action) == Action.SHED else ""
+    return f"{short}risk {risk}, at or above the {cut} from which this request is {did}."

@@ -141,11 +141,20 @@ LIMITS = {
         "[{tokens_after}][−{into_after}, headroom]",
     ),
     "cheap": ("{cheap}", "ranked from {from}", "–"),
-    "risk": ("[{risk}][–]", "[changes at {cut}][no risk would change it][–]", "–"),
-    "value": ("[{value}][–]", "[{usual} is usual, serving it costs [{cost}][nothing] now][–]", "–"),
+    "risk": (
+        "[{risk}][none]",
+        "[changes at {cut}][no risk would change it][no model was asked]",
+        "–",
+    ),
+    "value": (
+        "[{value}][none]",
+        "[{usual} is usual, serving it costs [{cost}][nothing] now][no model was asked]",
+        "–",
+    ),
     "service": (
         "[{price}][none] at {load}% load",
-        "[holds {target}% of {capacity} units/s when short][not known]",
+        "[holds {target}% of {capacity} units/s when short][not known][; not for this one,"
+        " [which had waited as told][as all demand of its tier and those above fits]]",
         "–",
     ),
     "share": ("{use} units/s", "[{fair} units/s][none, demand fits]", "{used} units/s"),
@@ -291,7 +300,8 @@ LEAD = (
     "<stage> decided: risk {risk}.",
     "<stage> decided: the risk was {risk}, and at any other risk it would have been <done> too.",
     "<stage> decided: risk {risk}, below the {cut} from which it would have been <done>.",
-    "<stage> decided: risk {risk}, at or above the {cut} from which this request is <done>.",
+    "<stage> decided: [<service> was short of room; ]risk {risk}, at or above the"
+    " {cut} from which this request is <done>.",
     "<stage> decided: the risk was {risk}, and at any risk below {cut} it would have been <done>"
     " too.",
     "<stage> decided: its worth was {value}; at the usual {usual} the answer would have been"

@@ -443,6 +443,6 @@ def test_a_way_back_names_the_share_that_it_lowers(everything) -> None:
                 if change.lever == "retries":
                     true = max(float(told.value[INDEX[name]]) for name in shares)
                     assert change.before == pytest.approx(true)
-                    assert "while refused" in one.sentence
+                    assert "refused or repeat" in one.sentence
                     seen += 1
     assert seen or len(everything) > 300

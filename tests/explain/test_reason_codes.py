@@ -177,3 +177,21 @@ def test_a_reason_says_how_many_of_its_cause_speak_for_the_request() -> None:
 def test_a_sentence_about_one_is_in_the_singular(name: str, says: str) -> None:
     (found,) = reason_codes.rank_reasons(fall([0.0] * N_FEATURES, 1.0, **{name: 1.0}))
     assert found.text.startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "usual", "slow"),
+    [
+        ("rate_60s", 0.05, 0.14, True),
+        ("seconds_since_last", 5.0, 1.0, True),
+        ("rate_60s", 0.5, 0.14, False),
+        ("seconds_since_last", 0.1, 1.0, False),
+        ("distinct_paths_60s", 1.0, 3.0, False),
+    ],
+)
+def test_slow_traffic_as_a_reason_is_said_to_count_against_it(name, value, usual, slow) -> None:
+    (found,) = reason_codes.rank_reasons(fall([usual] * N_FEATURES, value, **{name: 1.0}))
+    assert ("The model counts slow traffic against it here." in found.text) == slow
+    assert (
+        "and the model counts slow traffic against it here" in reason_codes.write_clause(found)
+    ) == slow

@@ -42,6 +42,9 @@ PATIENCE_S = 120.0
 # For `standing_wait`. Chosen: nobody asks where a wait under 5 s comes from; waits that end within
 # 0.2 s of each other are the same, because records round; the last fifty answers are enough.
 SHORT_WAIT_S, SAME_END_S, EARLIER_TOLD = 5.0, 0.2, 50
+# Risk points from which a finding is listed beside another cause. Chosen: a reader who sees +0.02
+# below a rule that decided takes it for a second cause.
+LEAST_EFFECT = 0.03
 # Seconds back within which an earlier answer may have told the wait: the longest wait, and a tenth
 # more for its jitter.
 TOLD_WITHIN_S = 1.1 * LONGEST_WAIT_S
@@ -134,6 +137,12 @@ def explained(d: Decision) -> Explained:
         return Explained("pending")
     fall = waterfall.build_from_explanation(found, d, artifact)
     return Explained("ready", "", found, fall, tuple(reason_codes.rank_reasons(fall)))
+
+
+def named_feature(d: Decision, known: Explained) -> str:
+    """Return the feature of a decision's strongest reason where the risk decided, else ""."""
+    decided = Reason(d.reason) == Reason.RISK_HIGH
+    return known.reasons[0].feature.name if decided and known.reasons else ""
 
 
 def thresholds(event: Event, config: Config | None) -> Thresholds | None:
@@ -396,8 +405,10 @@ class DecisionPage:
 
     @property
     def listed_reasons(self) -> list[reason_codes.ReasonCode]:
-        """The findings to list; those without a visible effect only if nothing else tells why."""
-        return [r for r in self.explained.reasons if r.effect > 0 or not self.lead_reason]
+        """The findings to list; those that hardly mattered only if nothing else tells why."""
+        return [
+            r for r in self.explained.reasons if r.effect >= LEAST_EFFECT or not self.lead_reason
+        ]
 
     @property
     def usual_raises(self) -> list[tuple[str, float]]:
