@@ -34,7 +34,7 @@ OBSERVE_ONLY: Final = "observe_only"
 
 
 # Newest document format that this code reads; it reads every older one. See `ADDED`.
-FORMAT: Final = 3
+FORMAT: Final = 4
 
 
 class Addition(NamedTuple):
@@ -56,6 +56,7 @@ ADDED: Final = (
     Addition(3, ("tiers", "*", "headroom_to")),
     Addition(3, ("tiers", "*", "error_budget")),
     Addition(3, ("services", "*", "endpoints", "*", "sign_in")),
+    Addition(4, ("services", "*", "endpoints", "*", "costs")),
     Addition(3, ("unknown_apps",)),
     Addition(3, ("lists", "*", "network")),
 )
@@ -130,6 +131,7 @@ class EndpointPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     method: Annotated[str, Meta(pattern=r"^[A-Z]{3,7}$")]
     template: Annotated[str, Meta(pattern=r"^/", max_length=256)]
     cost: Positive = 1.0
+    """Cost units of a request at its own service."""
     batch: Annotated[str, Meta(max_length=120)] = ""
     """How to ask for many at once, for example "POST /v2/orders:batchGet"; empty when there is no
     batch form.
@@ -137,6 +139,10 @@ class EndpointPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     sign_in: bool | None = None
     """Whether its requests carry credentials to be checked; None: the words of its path decide
     (`routing.kind_of`).
+    """
+    costs: dict[Name, Positive] = {}
+    """Cost units of a request at every service that it loads, by name, where these are several.
+    Without its own service in it, `cost` holds there.
     """
 
 

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decider import policy
-from decider.contracts.config import Config, EndpointPolicy
+from decider.contracts.config import Config
 from decider.contracts.event import Event
 from decider.contracts.signals import INDEX as S
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage
-from decider.engine.routing import WRITES, listed_endpoints
+from decider.engine.routing import WRITES, endpoints_at
 from decider.scoring.model import Model
 from decider.whatif import replay
 from decider.whatif.levers import BY_NAME, LEVERS, Lever
@@ -72,7 +72,7 @@ class _Case:
         # float64 while levers move, so that several moves do not add up rounding errors.
         self.x, self.s = features.astype(np.float64), signals
         self.s[S["retry_hint"]] = 0.0
-        self.batch = next((e.batch for e in _endpoints(event, config) if e.batch), "")
+        self.batch = _batch_form(event, config)
         self.ground = _ground(event, config, self.s, self.batch)
 
     def decide(
@@ -105,23 +105,21 @@ class _Case:
         return x, s
 
 
-def _endpoints(event: Event, config: Config) -> list[EndpointPolicy]:
-    names = (event.method, event.endpoint)
-    listed = (listed_endpoints(s).get(names) for s in config.services if s.name == event.service)
-    return [found for found in listed if found]
+def _batch_form(event: Event, config: Config) -> str:
+    found = endpoints_at(config.services, event.service).get((event.method, event.endpoint))
+    return found.batch if found else ""
 
 
 def _ground(event: Event, config: Config, s: NDArray[np.float64], batch: str) -> Ground:
     # The batch form has a cost of its own. Without an entry it costs what the request did.
     method, _, template = batch.partition(" ")
-    listed = (listed_endpoints(s).get((method, template)) for s in config.services)
-    costs = [found.cost for found in listed if found]
+    form = endpoints_at(config.services, event.service).get((method, template))
     return Ground(
         quota=float(s[S["quota_limit"]]) / max(1, config.nodes),
         budget_per_hour=0.0
         if s[S["error_budget_rate"]] > 0.0
         else config.tiers[event.tier].error_budget_per_hour,
-        batch_cost=costs[0] if costs else float(s[S["cost"]]),
+        batch_cost=form.cost if form else float(s[S["cost"]]),
         batch_writes=method in WRITES,
         at=event.at,
         told=0.0 if event.observed else event.retry_after,

@@ -21,7 +21,7 @@ from decider.contracts.features import INDEX, SCHEMA
 from decider.contracts.ids import format_decision_id
 from decider.contracts.units import plan_figure, spoken_span
 from decider.contracts.vocabulary import HTTP_STATUS, Action, Reason, Stage
-from decider.engine.routing import listed_endpoints
+from decider.engine.routing import endpoints_at
 from decider.http import problem, responses
 from decider.refusal.receipt import Receipt
 from decider.refusal.true_cause import find_true_cause, told_code
@@ -246,8 +246,7 @@ def _batch(d: Decision) -> str:
     """Return the batch form of the requested endpoint, from the config of the decision."""
     if (config := documents.config(d.config_version)) is None:
         return ""
-    own = (listed_endpoints(s) for s in config.services if s.name == d.service)
-    found = next(own, {}).get((d.method, d.endpoint))
+    found = endpoints_at(config.services, d.service).get((d.method, d.endpoint))
     return found.batch if found else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 import numpy as np
@@ -41,7 +42,6 @@ def report(node: str = "n1", number: int = 1, **figures: float) -> Report:
         figures.get("tier", 1),
         figures.get("weight", 2.0),
         figures.get("demand", 30.0),
-        figures.get("use", 20.0),
         77,
     )
     return Report(node, NOW - 100.0, number, [SERVICE], row.tobytes(), named.tobytes())
@@ -84,6 +84,24 @@ def test_services_are_told_apart_by_name_not_by_their_order() -> None:
     assert asked[made.router.index[SERVICE]] == 5.0 and asked.sum() == 5.0
 
 
+def test_a_document_that_reorders_services_moves_what_was_heard() -> None:
+    made = engine()
+    hear(made, report("n1", asked=5.0))
+    turned = structs.replace(defaults.config(), services=defaults.config().services[::-1])
+    made.apply(turned, small_model())
+    made.sharing.peers.merge(made.shared, 1, NOW)
+    asked = made.shared.service[:, shared.OTHERS_ASKED]
+    assert asked[made.router.index[SERVICE]] == 5.0 and asked.sum() == 5.0
+
+
+def test_a_report_of_another_format_is_not_read() -> None:
+    key = hashlib.blake2b(key=KEY, person=b"sluice-reports", digest_size=32).digest()
+    made = engine()
+    row = hear(made, reports.seal(report(), key))
+    assert row[shared.OTHERS_ASKED] == 0.0
+    assert made.sharing.peers.rejected == 1
+
+
 def test_a_report_of_another_fleet_is_not_believed() -> None:
     made = engine()
     row = hear(made, reports.seal(report(), reports.derive_key(b"x" * 32)))
@@ -99,7 +117,6 @@ def test_a_report_of_another_fleet_is_not_believed() -> None:
         {"price": math.inf},
         {"asked": 2e9},
         {"demand": -1.0},
-        {"use": math.nan},
         {"weight": 0.0},
         {"tier": 4},
         {"service": 1},

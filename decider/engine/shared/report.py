@@ -22,14 +22,13 @@ from decider.engine.shared.state import N_TIERS
 ASKED, ADMITTED, PRICE, REST = range(4)
 N_FIGURES = REST + 2 * N_TIERS  # two for each tier
 # One named tenant: its service's row in the report, its tier and weight, and how many cost units a
-# second it asks for and uses here. `tenant`: keyed hash of its id, the same at all deciders.
+# second it asks for here. `tenant`: keyed hash of its id, the same at all deciders.
 NAMED = np.dtype(
     [
         ("service", "<u2"),
         ("tier", "<u2"),
         ("weight", "<f4"),
         ("demand", "<f4"),
-        ("use", "<f4"),
         ("tenant", "<i8"),
     ]
 )
@@ -42,7 +41,9 @@ MOST_BYTES: Final = 262_144
 # Largest figure, cost units a second. Chosen: beyond any service.
 MOST_UNITS: Final = 1e9
 _MAC_BYTES: Final = 32  # of SHA-256
-_PURPOSE: Final = b"sluice-reports"  # at most 16 bytes
+# At most 16 bytes. The number rises with each change of the format, so that no decider misreads
+# a report of another version: to it, that is not authentic.
+_PURPOSE: Final = b"sluice-reports-2"
 
 
 class ReportError(Exception):
@@ -113,7 +114,7 @@ def _check(report: Report) -> None:
         raise ReportError("a report's figures do not fit its services")
     figures, tenants = report.read_figures(), report.read_named()
     within = bool(((figures >= 0.0) & (figures <= MOST_UNITS)).all())
-    for name, most in (("demand", MOST_UNITS), ("use", MOST_UNITS), ("weight", MOST_UNITS)):
+    for name, most in (("demand", MOST_UNITS), ("weight", MOST_UNITS)):
         # NaN fails both comparisons
         within &= bool(((tenants[name] >= 0.0) & (tenants[name] <= most)).all())
     within &= bool((tenants["weight"] > 0.0).all() and (tenants["tier"] < N_TIERS).all())
