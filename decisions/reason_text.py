@@ -90,7 +90,10 @@ def _figures(reason: Reason, d: Decision, seen: dict[str, float]) -> str:
         case Reason.TENANT_OVER_SHARE if seen["tenant_fair_share"] > 0 and math.isfinite(
             seen["tenant_fair_share"]
         ):
-            return f"its tenant used {_times_share(seen)} times its fair share of {d.service}"
+            return (
+                f"{d.service} was short of room and its tenant used {_times_share(seen)} times its"
+                " fair share of it"
+            )
     return ""
 
 
@@ -104,7 +107,7 @@ def _bucket(reason: Reason, seen: dict[str, float]) -> str:
         return f"its bucket of {burst} requests, refilled at {rate} a second, was empty"
     headroom = seen["bucket_burst"] - seen.get("headroom_withheld", 0.0)
     if headroom <= 0.0:
-        return f"its burst of {burst} requests is used up, and it has no headroom"
+        return f"its burst of {burst} requests is used up, and it gets no headroom beyond it"
     # with less than one token left, the headroom is used up
     if tokens > 1 - headroom:
         return (
@@ -130,8 +133,8 @@ def _strained(d: Decision, load: float, price: float) -> str:
     if load >= target:
         return f"{d.service} was at {load * 100:.0f}% of its capacity"
     return (
-        f"{d.service} was still recovering from overload: its price was {price_figure(price)},"
-        f" at {load * 100:.0f}% of its capacity"
+        f"{d.service} was still recovering from overload and took only what is worth most (price"
+        f" {price_figure(price)}, {load * 100:.0f}% load)"
     )
 
 

@@ -250,6 +250,11 @@ def _service(event: Event, config: Config, see: dict[str, float]) -> _Row:
     )
 
 
+# Cost units a second below which a load is shown as 0. Chosen: an average that decays never gets
+# there, and nobody reads twenty zeros.
+_LEAST_LOAD = 0.001
+
+
 def _why_unpriced(see: dict[str, float]) -> str:
     """Return as a clause why the price of a short service does not count for a request."""
     if see["waited"] > 0.0:
@@ -258,7 +263,11 @@ def _why_unpriced(see: dict[str, float]) -> str:
 
 
 def _share(event: Event, see: dict[str, float], admitted: bool) -> _Row:
-    use, fair = see["tenant_usage"], see["tenant_fair_share"]
+    # what rounds to none is none: an idle tenant is over no share
+    use, fair = (
+        0.0 if load < _LEAST_LOAD else load
+        for load in (see["tenant_usage"], see["tenant_fair_share"])
+    )
     # Usage is an exponential average, in which a request of cost c adds c over the time constant.
     after = use + (see["cost"] / USE_TAU_S if admitted else 0.0)
     # The fair share is infinite while the demand of the tier and of those above it fits.

@@ -34,6 +34,9 @@ from explain.recourse.ways import Change, Recourse, Way
 # A level is steady when it and the next levels, this many in all, are admitted: advice on the edge
 # helps nobody.
 STEADY_LEVELS = 3
+# A way that is admitted with less risk than this to spare is called narrow. Chosen: with two digits
+# both figures would read alike.
+NARROW = 0.01
 # Levels of each lever that are tried in pairs: 81 combinations a pair of levers keep a search with
 # all pairs at tens of milliseconds.
 PAIR_LEVELS = 9
@@ -365,7 +368,10 @@ def _with_edge(case: _Case, way: Way) -> Way:
         return way
     record = _record(case, tuple((change.lever, change.after) for change in way.changes))
     again = replay.decide_under(record, case.config, case.model)
-    return replace(way, edge=_edge(case, record, again, up=not way.admits))
+    edge = _edge(case, record, again, up=not way.admits)
+    if way.admits and edge is not None and edge - way.risk < NARROW:
+        way = replace(way, was=f"{way.was}. Only just" if way.was else "Only just")
+    return replace(way, edge=edge)
 
 
 def _edge(case: _Case, record: Event, again: replay.Again, *, up: bool) -> float | None:

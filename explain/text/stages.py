@@ -75,8 +75,8 @@ def _guard(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
     count = whole_left(left)
     requests = f"{count} request{'' if count == '1' else 's'}"
     return (
-        f"This decider may still admit {requests} today of the app’s quota of"
-        f" {plan_figure(limit)}. No list or compliance rule."
+        f"The daily quota is not used up: this decider holds {requests} of the app’s"
+        f" {plan_figure(limit)} a day. No list or compliance rule."
     )
 
 

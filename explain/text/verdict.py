@@ -161,7 +161,8 @@ def _worth(d: Decision) -> str:
     if seen is None or d.value is None:
         return ""
     value, usual = told_apart(d.value, seen["prior_value"])
-    return f"its worth was {value}; at the usual {usual} the answer would have been another."
+    did = DID[Action(d.action)]
+    return f"its worth was {value}; at the usual {usual} it would not have been {did}."
 
 
 def _risk(d: Decision, thresholds: Thresholds | None) -> str:

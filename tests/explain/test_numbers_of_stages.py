@@ -86,8 +86,8 @@ RERANKED = (
 TRACE = {
     Stage.GUARD: (
         *(f"{info.text[:1].upper()}{info.text[1:]}." for info in REASONS.values() if info.text),
-        "This decider may still admit {left} request[s] today of the app’s quota of {quota}. No"
-        " list or compliance rule.",
+        "The daily quota is not used up: this decider holds {left} request[s] of the app’s {quota}"
+        " a day. No list or compliance rule.",
     ),
     Stage.OVERRIDE: (
         "Guard had settled it.",
@@ -241,19 +241,19 @@ CLAUSES = {
         " has arrived yet"
     ),
     Reason.BURST_EXHAUSTED: (
-        "its burst of {burst} requests is used up[, and it has no headroom][ and it was {into} into"
-        " its headroom of {headroom}]",
+        "its burst of {burst} requests is used up[, and it gets no headroom beyond it]"
+        "[ and it was {into} into its headroom of {headroom}]",
         "its burst of {burst} requests and its headroom of {headroom} are used up",
     ),
     Reason.TOKENS_EMPTY: ("its bucket of {burst} requests, refilled at {rate} a second, was empty"),
     Reason.TOKENS_LEFT: "its bucket still held {tokens} of {burst} requests",
     Reason.SERVICE_OVERLOADED: (
         "<service> was at {load}% of its capacity",
-        "<service> was still recovering from overload: its price was {price}, at {load}% of its"
-        " capacity",
+        "<service> was still recovering from overload and took only what is worth most (price"
+        " {price}, {load}% load)",
     ),
     Reason.TENANT_OVER_SHARE: (
-        "its tenant used {share} times its fair share of <service>",
+        "<service> was short of room and its tenant used {share} times its fair share of it",
         "higher tiers left no room on <service>, so its tenant's fair share was none",
     ),
 }
@@ -304,8 +304,7 @@ LEAD = (
     " {cut} from which this request is <done>.",
     "<stage> decided: the risk was {risk}, and at any risk below {cut} it would have been <done>"
     " too.",
-    "<stage> decided: its worth was {value}; at the usual {usual} the answer would have been"
-    " another.",
+    "<stage> decided: its worth was {value}; at the usual {usual} it would not have been <done>.",
     "<stage> decided: its bucket had no room at risk {risk}; below {cut} it would have been"
     " <done>.",
 )

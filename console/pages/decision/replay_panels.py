@@ -42,6 +42,15 @@ def way_of(d: Decision, known: Explained) -> Recourse | None:
         return Recourse(none=f"It cannot be decided again here: {error}.")
 
 
+def batch_helps(d: Decision, known: Explained) -> bool:
+    """Return whether the batch that a response asked for would have been admitted; True where that
+    cannot be verified. `known`: as in `way_of`.
+    """
+    way = way_of(d, known)
+    missed = way.missed if way else ()
+    return not any(change.lever == "batch" for one in missed for change in one.changes)
+
+
 def limits_of(d: Decision, cut: float | None) -> list[limits.Limit]:
     """Return every limit that was evaluated, in the order of the stages.
 
