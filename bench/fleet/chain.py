@@ -22,10 +22,10 @@ from learning.training import shipped
 # Seeds of the worlds, neither the referee's nor those of training.
 SEEDS = (30_003, 30_014, 30_025)
 # What the ledger and auth can still do for a minute, as a share of their capacity.
-LEDGER, AUTH, LASTS_S = 0.35, 0.5, 60.0
+LEDGER, AUTH, LASTS_S = 0.2, 0.4, 60.0
 # More of the usual traffic goes to charges and entries than the chain could serve if each of them
 # came at the peak; this leaves the chain the usual room while nothing is slow.
-RATE_SHARE = 0.7
+RATE_SHARE = 1.0
 
 
 def measure() -> list[dict[str, object]]:
