@@ -8,7 +8,13 @@ import math
 
 from control.config import documents
 from decider.contracts.signals import INDEX, unpack
-from decider.contracts.units import plan_figure, told_apart, two_digits, whole_left
+from decider.contracts.units import (
+    plan_figure,
+    price_figure,
+    told_apart,
+    two_digits,
+    whole_left,
+)
 from decider.contracts.vocabulary import REASONS, Action, Reason
 from decider.refusal.true_cause import find_true_cause
 from decisions.models import Decision
@@ -146,22 +152,3 @@ def signals(decision: Decision) -> dict[str, float] | None:
         return dict(zip(INDEX, unpack(bytes(decision.signals)).tolist(), strict=True))
     except ValueError:
         return None
-
-
-def price_figure(price: float) -> str:
-    """Return a price or a cost with two decimals, or more where a small one would read as 0.00."""
-    return told_apart(price, 0.0)[0]
-
-
-def cut_figures(risk: float, *cuts: float) -> tuple[str, ...]:
-    """Return a risk and thresholds with at least two decimals, and with more where two of them
-    would read alike or a threshold would read as 0.
-    """
-    # Rounded alone, they would read "risk 0.50, below the 0.50" or "0.48, at or above the 0.483".
-    places = max((len(price_figure(cut).partition(".")[2]) for cut in cuts), default=2)
-    return told_apart(risk, *cuts, places=places)
-
-
-def figure(value: float | None) -> str:
-    """Return a figure with two decimals; a dash for none."""
-    return "–" if value is None else f"{value:.2f}"

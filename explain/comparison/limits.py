@@ -15,10 +15,11 @@ from decider.contracts.config import Config
 from decider.contracts.event import Event
 from decider.contracts.signals import INDEX as S
 from decider.contracts.signals import service_is_short
+from decider.contracts.units import cut_figures, figure, price_figure
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage
 from decider.engine.shared.tenant_use import USE_TAU_S
 from decider.whatif import replay
-from decisions.reason_text import cut_figures, figure, find_telling_reason, price_figure
+from decisions.reason_text import find_telling_reason
 
 # The limit that each machine reason is about. It lists every reason that the policy function can
 # return; NONE is not among them.

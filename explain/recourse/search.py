@@ -21,13 +21,13 @@ from decider import policy
 from decider.contracts.config import Config
 from decider.contracts.event import Event
 from decider.contracts.signals import INDEX as S
+from decider.contracts.units import cut_figures
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage
 from decider.engine.routing import WRITES, endpoints_at
 from decider.scoring.model import Model
 from decider.whatif import replay
 from decider.whatif.levers import BY_NAME, LEVERS, Lever
 from decider.whatif.moves import Ground
-from decisions.reason_text import cut_figures
 from explain.recourse import choice, grid, text
 from explain.recourse.ways import Change, Recourse, Way
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from decider.contracts.units import cut_figures, figure
 from decider.contracts.vocabulary import Action
-from decisions.reason_text import cut_figures, figure
 
 
 @dataclass(frozen=True, slots=True)

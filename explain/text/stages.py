@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from decider.contracts.units import plan_figure, told_apart, two_digits, whole_left
+from decider.contracts.units import figure, plan_figure, told_apart, two_digits, whole_left
 from decider.contracts.vocabulary import Action, Stage
 from decider.whatif.replay import StageTrace
 from decisions.models import Decision
-from decisions.reason_text import figure
 
 
 @dataclass(frozen=True, slots=True)

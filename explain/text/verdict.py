@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from decider.contracts import units
 from decider.contracts.units import told_apart, wait_span
 from decider.contracts.vocabulary import (
     HTTP_STATUS,
@@ -167,7 +168,7 @@ def _worth(d: Decision) -> str:
 
 def _risk(d: Decision, thresholds: Thresholds | None) -> str:
     own, did = d.risk or 0.0, DID[Action(d.action)]
-    risk = reason_text.figure(d.risk)
+    risk = units.figure(d.risk)
     if thresholds is None:
         return f"risk {risk}."
     if Reason(d.reason) == Reason.VALUE_LOW and (worth := _worth(d)):
@@ -179,14 +180,14 @@ def _risk(d: Decision, thresholds: Thresholds | None) -> str:
         following = next(((r, a) for r, a in thresholds.bands if r > own), None)
         if following is None:
             return f"risk {risk}."
-        risk, cut = reason_text.cut_figures(own, following[0])
+        risk, cut = units.cut_figures(own, following[0])
         if Action(d.action) != Action.ADMIT:
             # The risk did not cause the refusal: below the next threshold all risks get this
             # action.
             return f"the risk was {risk}, and at any risk below {cut} it would have been {did} too."
         then = DID[Action(following[1])]
         return f"risk {risk}, below the {cut} from which it would have been {then}."
-    risk, cut = reason_text.cut_figures(own, thresholds.up)
+    risk, cut = units.cut_figures(own, thresholds.up)
     # The bucket lacked room for this risk only if every lower risk would have been admitted.
     admitted_below = thresholds.bands[0][1] == Action.ADMIT and thresholds.bands[1][0] == (
         thresholds.up

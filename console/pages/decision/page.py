@@ -14,6 +14,7 @@ from console.pages.decision import record_json
 from control.config import documents
 from control.directory import apps as directory
 from control.directory.apps import KnownApp
+from decider.contracts import units
 from decider.contracts.artifact import ArtifactError
 from decider.contracts.config import Config
 from decider.contracts.event import Event
@@ -178,7 +179,7 @@ def scale_figures(risk: float | None, starts: Sequence[float]) -> tuple[str, ...
     """Return a risk, and the risks at which bands begin, as texts that tell them apart. The first
     of `starts` is 0.
     """
-    shown, *rest = reason_text.cut_figures(risk or 0.0, *starts[1:])
+    shown, *rest = units.cut_figures(risk or 0.0, *starts[1:])
     return shown, "0.00", *rest
 
 
