@@ -164,6 +164,19 @@ class RoutingStatus(msgspec.Struct, array_like=True, frozen=True):
     """The last of the recent misrouted ones, as a clause."""
 
 
+class IdentityStatus(msgspec.Struct, array_like=True, frozen=True):
+    """How one decider reads the apps of credentials. Counts since its start."""
+
+    error: str = ""
+    """Why the newest files of keys or apps are not in use; "" when they are."""
+    refused: int = 0
+    """Requests refused for their credential."""
+    unread: int = 0
+    """Requests decided by their address, as there was no room to verify their credential."""
+    recent_unread: int = 0
+    """Those of the last minute."""
+
+
 class NodeStatus(msgspec.Struct, array_like=True, frozen=True):
     """Heartbeat of a decider, once a second."""
 
@@ -212,6 +225,7 @@ class NodeStatus(msgspec.Struct, array_like=True, frozen=True):
     """Answers of the store to calls for leases that it cut or refused since it started: more than
     the config document allows, or no number of requests.
     """
+    identity: IdentityStatus = IdentityStatus()
 
 
 class IngestStatus(msgspec.Struct, array_like=True, frozen=True):
