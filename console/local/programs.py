@@ -11,6 +11,7 @@ from console.local import embedded, launch
 from console.local.servers import envoy_command
 from console.local.supervisor import Program
 from decider import compile_ahead, compiled_cache
+from learning.traffic import tokens
 
 # Chosen: two, so that the demo shows what deciders share, and that one of them may stop.
 DECIDERS = ("d01", "d02")
@@ -72,10 +73,11 @@ def worker_programs(var: Path, ports: Mapping[str, int], region: str) -> list[Pr
     ]
 
 
-def traffic_program(ports: Mapping[str, int]) -> Program:
+def traffic_program(ports: Mapping[str, int], keys: Path) -> Program:
     """Return the simulated clients, which go through the gateway."""
     gateway = f"http://127.0.0.1:{ports['gateway']}"
-    command = ("-m", "learning.traffic.drive", "--gateway", gateway)
+    key = ("--client-key", str(keys / tokens.KEY_FILE))
+    command = ("-m", "learning.traffic.drive", "--gateway", gateway, *key)
     return _python("traffic", WORKER_ORDER, *command, nice=BEHIND)
 
 

@@ -155,7 +155,7 @@ def add_optional(
         if not _visible(request_id, MAX_REQUEST_ID):
             raise RefusedError(_BAD_REQUEST_ID)
         request.request_id = request_id
-    if (value := fields.get(b"x-sluice-bytes")) is not None:
+    if value := fields.get(b"x-sluice-bytes"):  # Caddy sends it empty for a request without a body
         request.payload_bytes = _whole(value, "x-sluice-bytes", MAX_BYTES)
     if (value := fields.get(b"x-sluice-attempt")) is not None:
         request.attempt = _whole(value, "x-sluice-attempt", MAX_ATTEMPT)

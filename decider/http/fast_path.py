@@ -46,7 +46,7 @@ _VALUES = {
     "x-sluice-app": rf"(?P<app>{check.APP_PATTERN}+)",
     "x-sluice-service": "(?P<service>[!-~]*+)",
     "x-request-id": rf"(?P<request_id>[!-~]{{1,{check.MAX_REQUEST_ID}}}+)",
-    "x-sluice-bytes": "(?P<payload>[0-9]{1,15}+)",
+    "x-sluice-bytes": "(?P<payload>[0-9]{0,15}+)",
     "x-sluice-attempt": "(?P<attempt>[0-9]{1,6}+)",
     "x-envoy-attempt-count": "(?P<tries>[0-9]{1,6}+)",
 }
@@ -155,7 +155,7 @@ def _reader(names: list[str], source: SourceRule, identity: IdentityRule = None)
             return None
         request = read_texts(found)
         if payload is not None:
-            request.payload_bytes = int(found[payload])
+            request.payload_bytes = int(found[payload] or 0)
         if attempt is not None:
             request.attempt = int(found[attempt])
         elif tries is not None:

@@ -19,7 +19,7 @@ from decider.identity import api_keys, jwt
 from decider.identity.errors import CredentialError, Why
 from decider.identity.material import Material
 
-# Tokens remembered. Chosen: 20 MB, and several tokens for each app that is active at once.
+# Tokens remembered. Chosen: 15 MB, and several tokens for each app that is active at once.
 MOST_GOOD = 65_536
 # Bad tokens remembered. Chosen: a client that repeats one is common, and others cost their room.
 MOST_BAD = 4_096

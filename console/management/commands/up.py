@@ -22,7 +22,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
 from console.frame.roles import DEMO_PEOPLE
-from console.local import embedded, gateway, launch, servers
+from console.local import clients, embedded, gateway, launch, servers
 from console.local import programs as known_programs
 from console.local.environment import addresses_file
 from console.local.supervisor import Program, SuperviseError, Supervisor
@@ -120,9 +120,8 @@ class Command(BaseCommand):
         self.say("Starting PostgreSQL and Valkey ...")
         keys.ensure(settings.SLUICE_KEYS)
         make_folders(var)
-        (var / "run" / "envoy.yaml").write_text(
-            gateway.render_envoy_config(ports, known_programs.access_log_path(var))
-        )
+        jwks, log = clients.ensure_clients_keys(), known_programs.access_log_path(var)
+        (var / "run" / "envoy.yaml").write_text(gateway.render_envoy_config(ports, log, jwks))
         # supervisord holds the lock too, so it becomes free only when the last program has ended
         supervisor.start(keep_open=[lock.fileno()])
         prepared = are_deciders_prepared(var)
@@ -243,7 +242,11 @@ def list_programs(var: Path, ports: dict[str, int], *, with_traffic: bool) -> li
         return [
             *known_programs.server_programs(var),
             *known_programs.worker_programs(var, ports, settings.SLUICE_REGION),
-            *([known_programs.traffic_program(ports)] if with_traffic else []),
+            *(
+                [known_programs.traffic_program(ports, settings.SLUICE_KEYS)]
+                if with_traffic
+                else []
+            ),
         ]
     except servers.PartError as error:
         raise CommandError(str(error)) from error
