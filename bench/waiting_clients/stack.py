@@ -31,10 +31,13 @@ from console.local import gateway, launch, servers
 from decider.contracts import config as documents
 from decider.contracts import known, store
 from decider.contracts.config import Config
+from decider.contracts.files import write_atomically
 from decider.contracts.requests import CheckRequest
 from decider.contracts.store import NodeStatus, Profile
 from decider.engine.known_apps import table as known_apps
 from decider.engine.text_hash import TextHash
+from decider.gateway import envoy as envoy_rules
+from decider.gateway.rules import Held
 from learning.traffic import services, tokens
 from learning.traffic.client import GatewayClient, GatewayError
 from learning.traffic.demo_services import DemoServices
@@ -176,7 +179,9 @@ def _start_services(
 def _start_gateway(stack: ExitStack, folder: Path, url: str, ports: dict[str, int]) -> Signer:
     """Start Envoy and the feedback program; return the maker of the tokens that it believes."""
     path, log = folder / "envoy.yaml", folder / "envoy-access.json"
-    path.write_text(gateway.render_envoy_config(ports, log, tokens.ensure_keys(folder)))
+    rules = folder / "rules" / "rules.json"
+    write_atomically(rules, envoy_rules.render(Held()))
+    path.write_text(gateway.render_envoy_config(ports, log, tokens.ensure_keys(folder), rules))
     signer = Signer(folder / tokens.KEY_FILE)
     envoy = stack.enter_context(_process("envoy", servers.envoy_command(path), folder))
     _wait_until(lambda: not servers.is_free(ports["gateway"]), "Envoy", START_S, envoy)

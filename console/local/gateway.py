@@ -25,13 +25,15 @@ def render_envoy_config(
     ports: Mapping[str, int],
     access_log: Path,
     jwks: Path,
+    rules: Path,
     trusted_hops: int = LOCAL_TRUSTED_HOPS,
 ) -> str:
     """Return Envoy's configuration as YAML: the example with its marked lines filled in.
 
     `ports` holds a port by the name in its "# up: NAME" mark; "# up: access-log" gets `access_log`,
-    "# up: jwks" the public keys of the clients' tokens, and "# up: trusted-hops" the number of
-    proxies in front that may name the client's address.
+    "# up: jwks" the public keys of the clients' tokens, "# up: rules" the file of the gateway's
+    agent, and "# up: trusted-hops" the number of proxies in front that may name the client's
+    address.
 
     Raises:
         KeyError: when the example marks a name that is not in `ports`.
@@ -41,6 +43,7 @@ def render_envoy_config(
         **ports,
         "access-log": str(access_log),
         "jwks": str(jwks),
+        "rules": str(rules),
         "trusted-hops": trusted_hops,
     }
 

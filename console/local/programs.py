@@ -67,6 +67,7 @@ def worker_programs(var: Path, ports: Mapping[str, int], region: str) -> list[Pr
         _services(ports["services"]),
         Program("envoy", envoy_command(var / "run" / "envoy.yaml"), WORKER_ORDER),
         _feedback(var),
+        _gateway_agent(var),
         _python("ingest", WORKER_ORDER, "manage.py", "ingest", nice=BEHIND),
         _celery_worker(var),
         _console(ports["console"]),
@@ -94,6 +95,11 @@ def mark_compiled(var: Path) -> None:
 def access_log_path(var: Path) -> Path:
     """Return the path of the gateway's access log, which tells what happened to each request."""
     return var / "log" / "envoy-access.json"
+
+
+def gateway_rules_path(var: Path) -> Path:
+    """Return the path of the file of block rules, in a folder of its own, which Envoy watches."""
+    return var / "run" / "gateway" / "rules.json"
 
 
 def serves_page(port: int, path: str) -> bool:
@@ -125,6 +131,13 @@ def _services(port: int) -> Program:
 def _feedback(var: Path) -> Program:
     command = ("-m", "decider.node.feedback", "--log", str(access_log_path(var)))
     return _python("feedback", WORKER_ORDER, *command, nice=BEHIND)
+
+
+def _gateway_agent(var: Path) -> Program:
+    where = ("--data", str(var / "gateway"), "--keys", str(var / "keys"))
+    command = ("-m", "decider.gateway.agent", "--name", "gateway", *where)
+    rules = ("--envoy", str(gateway_rules_path(var)))
+    return _python("gateway-agent", WORKER_ORDER, *command, *rules, nice=BEHIND)
 
 
 def _celery_worker(var: Path) -> Program:

@@ -84,6 +84,11 @@ LEDGER_KEY = "sluice:ledger"
 # deciders; with ":<node>" behind it, to one.
 LEASES_PREFIX = "sluice:leases:"
 
+# `GatewayStatus` of one gateway's agent, at GATEWAY_PREFIX + its name; expires after NODE_TTL_S.
+GATEWAY_PREFIX = "sluice:gateway:"
+# Sorted set of agents' names by the unix time of their last status, as NODES_KEY.
+GATEWAYS_KEY = "sluice:gateways"
+
 # `IngestStatus`, rewritten by each ingest worker after each batch.
 INGEST_STATUS_KEY = "sluice:ingest"
 
@@ -142,6 +147,21 @@ class ServiceStatus(msgspec.Struct, array_like=True, frozen=True):
     error_share: float
     feedback_age_s: float
     """Seconds since the last outcome; large when the feed is late."""
+
+
+class GatewayStatus(msgspec.Struct, array_like=True, frozen=True):
+    """Heartbeat of a gateway's agent, which writes the rules that the gateway itself holds to."""
+
+    name: str
+    at: float
+    version: int = 0
+    """Version of the document whose rules are written, 0 before the first."""
+    held: int = 0
+    """Apps, tenants and sources in the gateway's files."""
+    left_out: int = 0
+    """Those beyond what a gateway is given; only deciders know them."""
+    error: str = ""
+    """Why the newest document or a file is not in use; "" when all is well."""
 
 
 class RoutingStatus(msgspec.Struct, array_like=True, frozen=True):

@@ -105,8 +105,7 @@ def read_keys(directory: Path) -> tuple[dict[str, Ed25519PublicKey], bytes]:
     keys can be rotated. Raise StartError when the files cannot be read.
     """
     try:
-        lines = (directory / "config.pub").read_text().split()
-        keys = [Ed25519PublicKey.from_public_bytes(bytes.fromhex(line)) for line in lines]
+        keys = configs.read_public_keys(directory / "config.pub")
         token_key = bytes.fromhex((directory / "token.key").read_text().strip())
     except (OSError, ValueError) as error:
         raise StartError(
@@ -115,7 +114,7 @@ def read_keys(directory: Path) -> tuple[dict[str, Ed25519PublicKey], bytes]:
         ) from error
     if not keys or not token_key:
         raise StartError(f"config.pub or token.key in {directory} is empty")
-    return {configs.key_id(key): key for key in keys}, token_key
+    return keys, token_key
 
 
 def own_share(data: Path, nodes: int) -> float:

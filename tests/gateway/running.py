@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from console.local import gateway, servers
+from decider.contracts.files import write_atomically
+from decider.gateway import envoy as envoy_rules
+from decider.gateway.rules import Held
 from learning.traffic import tokens
 from learning.traffic.tokens import Signer
 
@@ -120,6 +123,11 @@ def made(folder: Path, log: str = "unused.json") -> Gateway:
     return Gateway({name: servers.free_port() for name in NAMES}, folder / log, signer)
 
 
+def rules_file(folder: Path) -> Path:
+    """The file of block rules that a gateway's Envoy watches."""
+    return folder / "rules" / "rules.json"
+
+
 def until(true: Callable[[], bool], what: str, within_s: float = 15.0) -> None:
     """Returns as soon as `true()`."""
     give_up = time.monotonic() + within_s
@@ -158,7 +166,9 @@ def envoy(
     jwks = tokens.ensure_keys(folder)
     running = made(folder, "envoy-access.json")
     config = folder / "envoy.yaml"
-    text = gateway.render_envoy_config(running.ports, running.log, jwks, trusted_hops)
+    rules = rules_file(folder)
+    write_atomically(rules, envoy_rules.render(Held()))
+    text = gateway.render_envoy_config(running.ports, running.log, jwks, rules, trusted_hops)
     config.write_text(adapt(text.replace("0.015s", patience)))
     try:
         running.start(

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from console.local import gateway as example
 from console.local import servers
+from decider.contracts.files import write_atomically
+from decider.gateway import nginx as rules
+from decider.gateway.rules import Held
 from tests.gateway import running
 from tests.gateway.running import HERE, Gateway, until
 
@@ -60,6 +63,7 @@ def nginx(
     )
     head = f"pid {folder}/pid;\nerror_log stderr;\ndaemon off;\n"
     text = adapt(_text("nginx.conf", 8090, it))
+    write_atomically(folder / "rules" / rules.SOURCES_FILE, rules.render_sources(Held()))
     config = folder / "nginx.conf"
     config.write_text(head + text.replace("http {", "http {\n    access_log off;\n" + temporary, 1))
     command = [str(NGINX), "-e", "stderr", "-p", str(folder), "-c", str(config)]
