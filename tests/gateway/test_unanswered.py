@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from decider.contracts import config as configs
 from decider.contracts import defaults, store
 from decider.contracts.config import ListEntry
+from decider.gateway import nginx
+from decider.gateway.rules import Held, Level
 from tests.decider import signing
 from tests.gateway import running, starting
 from tests.gateway.running import Gateway, until
@@ -192,3 +194,29 @@ def test_caddy_refuses_what_no_decider_answered_or_lets_it_through(tmp_path: Pat
         assert "x-sluice-app" not in passed.json()
         gateway.kill("services")
         assert gateway.get("modest", PASSED).status in (502, 503)
+
+
+@pytest.mark.skipif(starting.NGINX is None, reason="nginx is not installed")
+def test_nginx_holds_blocked_apps_where_the_key_shows_them(tmp_path: Path) -> None:
+    """As docs/unanswered.md says."""
+    maps = (
+        r"map $http_x_api_key $app { ~^(?<name>.+)\.[^.]*\.[^.]*$ $name; }"
+        "\n    map $app $blocked_app { default 0; include rules/apps.map; }\n"
+    )
+    odd = ["app-blocked", "~^app-.*", 'q"uote', "back\\slash", "$app", "default"]
+
+    def adapt(text: str) -> str:
+        (tmp_path / "rules").mkdir(exist_ok=True)
+        level = Level("app", dict.fromkeys(odd, True))
+        (tmp_path / "rules" / nginx.APPS_FILE).write_bytes(nginx.render_apps(Held((level,))))
+        text = text.replace("    upstream deciders {", f"    {maps}    upstream deciders {{")
+        mark = "if ($blocked) {"
+        return text.replace(mark, f"if ($blocked_app) {{ return 403; }}\n            {mark}")
+
+    with starting.nginx(tmp_path, adapt=adapt) as gateway:
+        for node in ("d01", "d02"):
+            gateway.kill(node)
+        for app in odd:
+            assert gateway.get(None, PASSED, x_api_key=f"{app}.a.b").status == 403
+        for app in ("app-free", "app-blocked2", "App-blocke", "x"):
+            assert gateway.get(None, PASSED, x_api_key=f"{app}.a.b").status == 200
