@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -292,3 +295,71 @@ def test_nginx_may_hash_the_app_of_a_key_so_that_its_keys_meet_one_decider(tmp_p
         assert by_node[0]
         assert by_node[1]
         assert not by_node[0] & by_node[1]
+
+
+class _Issuer(BaseHTTPRequestHandler):
+    """Serves the key set that its server holds."""
+
+    def do_GET(self) -> None:
+        body = json.dumps({"keys": [signing.jwk_of(self.server.key)]}).encode()  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
+@contextmanager
+def issuing(key: Ed25519PrivateKey) -> Iterator[ThreadingHTTPServer]:
+    """An issuer's server; its attribute `key` may be replaced."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Issuer)
+    server.key = key  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_envoy_may_fetch_the_keys_of_another_issuer_and_follows_when_they_rotate(
+    tmp_path: Path,
+) -> None:
+    """As docs/identity.md says."""
+    old, new = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    with issuing(old) as issuer:
+        port = issuer.server_address[1]
+
+        def adapt(text: str) -> str:
+            remote = (
+                f"remote_jwks: {{ http_uri: {{ uri: http://127.0.0.1:{port}/jwks, cluster: issuer,"
+                " timeout: 2s }, cache_duration: 1s, async_fetch: {} }"
+            )
+            text = re.sub(r"local_jwks: \{.*\} #", f"{remote} #", text)
+            text = text.replace("https://id.example.com", "https://login.acme.test")
+            text = text.replace("[orders-api]", "[acme]").replace(
+                "claim_name: sub", "claim_name: azp"
+            )
+            cluster = (
+                "    - { name: issuer, connect_timeout: 1s, type: STATIC, load_assignment: {"
+                " cluster_name: issuer, endpoints: [{ lb_endpoints: [{ endpoint: { address: {"
+                f" socket_address: {{ address: 127.0.0.1, port_value: {port} }} }} }} }}] }}] }} }}"
+            )
+            return text.replace("  clusters:\n", f"  clusters:\n{cluster}\n")
+
+        def good(key: Ed25519PrivateKey) -> str:
+            claims = {"iss": "https://login.acme.test", "aud": "acme", "azp": "shop"}
+            return bearer(signing.token("subject", key, **claims))
+
+        with starting.envoy(tmp_path, named_by_gateway, adapt) as gateway:
+            until(lambda: sent(gateway, good(old)).status == 200, "the issuer's keys")
+            assert sent(gateway, good(old)).json()["x-sluice-app"] == "shop"
+            assert sent(gateway, bearer(signing.token("shop", old))).status == 401
+            assert sent(gateway, good(new)).status == 401
+            issuer.key = new  # type: ignore[attr-defined]
+            until(lambda: sent(gateway, good(new)).status == 200, "the new key")
+            until(lambda: sent(gateway, good(old)).status == 401, "the end of the old key")
