@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -312,6 +313,15 @@ class Signed(Struct, array_like=True, frozen=True):
 def key_id(key: Ed25519PublicKey) -> str:
     """Return the id of a public key: the first 16 hex digits of its raw bytes."""
     return key.public_bytes_raw().hex()[:16]
+
+
+def read_public_keys(path: Path) -> dict[str, Ed25519PublicKey]:
+    """Return the public keys in a file by id. Each line holds one: while keys are rotated there are
+    two. Raise OSError or ValueError.
+    """
+    lines = path.read_text(encoding="ascii").split()
+    found = [Ed25519PublicKey.from_public_bytes(bytes.fromhex(line)) for line in lines]
+    return {key_id(key): key for key in found}
 
 
 def sign(config: Config, key: Ed25519PrivateKey) -> bytes:

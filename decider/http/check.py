@@ -19,6 +19,7 @@ import re
 
 from decider.contracts.normalise.paths import path_of
 from decider.contracts.requests import CheckRequest
+from decider.http.identity import IdentityRule, app_of
 from decider.http.problem import RefusedError, malformed
 from decider.http.source import NAMED, SourceRule
 
@@ -53,36 +54,48 @@ _BAD_APP = malformed(
     "The header x-sluice-app must hold one app id of 1 to 128 visible ASCII characters, without a"
     " comma."
 )
-_BAD_TOKEN = malformed(
-    f"The credential in the header authorization must be at most {MAX_TOKEN} printable ASCII"
-    " characters."
-)
+_BAD_TOKEN = malformed(f"The credential must be at most {MAX_TOKEN} printable ASCII characters.")
 _BAD_REQUEST_ID = malformed(
     "The header x-request-id must be visible ASCII of at most 128 characters."
 )
 
 
 def read_check(
-    url: bytes, method: bytes, fields: Fields, body_bytes: int, source: SourceRule = NAMED
+    url: bytes,
+    method: bytes,
+    fields: Fields,
+    body_bytes: int,
+    source: SourceRule = NAMED,
+    identity: IdentityRule = None,
 ) -> CheckRequest:
     """Return the request to decide. `url` begins with PREFIX; `body_bytes` is the size of the
-    check's own body; `source` says which header names the client's address.
+    check's own body; `source` says which header names the client's address, `identity` what names
+    the app.
 
     Raise RefusedError, which says what part of the check is wrong.
     """
-    if (app := fields.get(b"x-sluice-app")) is None:
-        raise RefusedError(_NO_APP)
-    if APP(app) is None:
-        raise RefusedError(_BAD_APP)
+    app = _named_app(fields) if identity is None else ""
     path = url[len(PREFIX) :]
     if path[:1] != b"/":
         method, path = _named(path, fields)
     # The query is left out, too: it often holds personal data, and no route depends on it.
     read = path_of(path.decode(errors="replace"))
-    request = CheckRequest(app.decode(), method.decode(), read, payload_bytes=body_bytes)
+    request = CheckRequest(app, method.decode(), read, payload_bytes=body_bytes)
     if len(fields) > 1:
-        add_optional(request, fields, source)
+        header = b"authorization" if identity is None else identity.header.encode()
+        add_optional(request, fields, source, header)
+    if identity is not None:
+        request.app = app_of(identity, request.token, request.source)
     return request
+
+
+def _named_app(fields: Fields) -> str:
+    """Return the app that the gateway names. Raise RefusedError."""
+    if (app := fields.get(b"x-sluice-app")) is None:
+        raise RefusedError(_NO_APP)
+    if APP(app) is None:
+        raise RefusedError(_BAD_APP)
+    return app.decode()
 
 
 def wants_nginx(url: bytes, fields: Fields) -> bool:
@@ -116,11 +129,16 @@ def _named(rest: bytes, fields: Fields) -> tuple[bytes, bytes]:
     return method, path
 
 
-def add_optional(request: CheckRequest, fields: Fields, source: SourceRule = NAMED) -> None:
+def add_optional(
+    request: CheckRequest,
+    fields: Fields,
+    source: SourceRule = NAMED,
+    credential_header: bytes = b"authorization",
+) -> None:
     """Add to `request` what the gateway may say beside app, method and path. Raise RefusedError for
     a malformed field.
     """
-    if (value := fields.get(b"authorization")) is not None:
+    if (value := fields.get(credential_header)) is not None:
         # Without the scheme, because "Bearer x" and a bare "x" are the same credential.
         scheme, _, credential = value.decode().partition(" ")
         token = credential.strip() or scheme
@@ -137,7 +155,7 @@ def add_optional(request: CheckRequest, fields: Fields, source: SourceRule = NAM
         if not _visible(request_id, MAX_REQUEST_ID):
             raise RefusedError(_BAD_REQUEST_ID)
         request.request_id = request_id
-    if (value := fields.get(b"x-sluice-bytes")) is not None:
+    if value := fields.get(b"x-sluice-bytes"):  # Caddy sends it empty for a request without a body
         request.payload_bytes = _whole(value, "x-sluice-bytes", MAX_BYTES)
     if (value := fields.get(b"x-sluice-attempt")) is not None:
         request.attempt = _whole(value, "x-sluice-attempt", MAX_ATTEMPT)

@@ -159,7 +159,8 @@ class Connection(StatefulProtocol):
                 raise RefusedError(
                     problem.malformed("A header field is not valid UTF-8.")
                 ) from None
-        if name in _WANTED and not self._head_done:  # trailers say nothing here
+        wanted = name in _WANTED or name == self._context.credential_header
+        if wanted and not self._head_done:  # trailers say nothing here
             if name not in self._fields:
                 self._fields[name] = value
             elif name in _JOINED:
@@ -253,8 +254,9 @@ class Connection(StatefulProtocol):
                 problem.malformed(f"The header {self._duplicate.decode()} came more than once.")
             )
         if url.startswith(check.PREFIX) and url[9:10] in (b"/", b"?", b""):
+            context, method = self._context, self._parser.get_method()
             request = check.read_check(
-                url, self._parser.get_method(), fields, self._body_bytes, self._context.source
+                url, method, fields, self._body_bytes, context.source, context.identity
             )
             if check.wants_nginx(url, fields):
                 mark |= NGINX

@@ -56,6 +56,9 @@ MAX_AHEAD_S = 60.0
 # Envoy's response flags of requests that were answered before any service was asked.
 UNSERVED = frozenset({"UAEX", "RL", "RLSE", "NR", "NC", "DPE", "IH"})
 
+# How the details of requests begin that a filter of Envoy refused without a response flag.
+REFUSED_AT_GATEWAY = ("jwt_authn_access_denied", "rbac_access_denied")
+
 log = logging.getLogger("sluice.feedback")
 _app = re.compile(r"[!-+\--~]{1,128}").fullmatch
 _name = re.compile(r"[!-~]{1,128}").fullmatch
@@ -81,6 +84,8 @@ class LogLine(msgspec.Struct):
     """As the gateway routed it."""
     named: str | None = None
     """Service that the gateway named when it asked."""
+    details: str | None = None
+    """Why the gateway answered by itself, or that the service did."""
 
 
 _decode = msgspec.json.Decoder(LogLine, strict=False).decode
@@ -89,7 +94,9 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def _was_served(read: LogLine) -> bool:
     # Status 0: the client hung up before any service answered.
-    return read.status != 0 and UNSERVED.isdisjoint((read.flags or "").split(","))
+    if read.status == 0 or (read.details or "").startswith(REFUSED_AT_GATEWAY):
+        return False
+    return UNSERVED.isdisjoint((read.flags or "").split(","))
 
 
 def outcome(line: bytes, now: float) -> Outcome | None:

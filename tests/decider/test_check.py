@@ -7,6 +7,7 @@ import pytest
 from decider.contracts.requests import CheckRequest
 from decider.http import check
 from decider.http.problem import RefusedError
+from tests.decider.http_client import World, request, run
 
 
 def told(**fields: bytes) -> CheckRequest:
@@ -40,9 +41,19 @@ def test_a_text_is_taken_up_to_its_bound(field: str, most: bytes, seen: str) -> 
 def test_a_number_is_taken_from_zero_to_its_bound(field: str, most: int, seen: str) -> None:
     for number in (0, 1, most):
         assert getattr(told(**{field: b"%d" % number}), seen) == number
-    for text in (b"%d" % (most + 1), b"-1", b"1.0", b"", b" 1", b"+1", b"0" * 17):
+    for text in (b"%d" % (most + 1), b"-1", b"1.0", b" 1", b"+1", b"0" * 17):
         with pytest.raises(RefusedError):
             told(**{field: text})
+
+
+def test_a_size_that_a_gateway_leaves_empty_is_not_stated() -> None:
+    assert told(x_sluice_bytes=b"").payload_bytes == 0
+    empty = request().replace(b"\r\n\r\n", b"\r\nx-sluice-bytes: \r\n\r\n")
+
+    async def ask(world: World) -> list[int]:
+        return [(await world.one(empty)).status for _ in range(2)]
+
+    assert run(ask) == [200, 200]
 
 
 def test_a_credential_is_read_without_its_scheme() -> None:

@@ -14,6 +14,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from console.local import gateway, servers
+from decider.contracts.files import write_atomically
+from decider.gateway import envoy as envoy_rules
+from decider.gateway.rules import Held
+from learning.traffic import tokens
+from learning.traffic.tokens import Signer
 
 HERE = Path(__file__).parent
 NAMES = ("gateway", "envoy-check", "envoy-admin", "d01", "d02", "services")
@@ -44,6 +49,7 @@ class Gateway:
 
     ports: dict[str, int]
     log: Path
+    signer: Signer
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def get(
@@ -55,11 +61,13 @@ class Gateway:
         body: bytes = b"",
         **headers: str,
     ) -> Answer:
-        """One request through the gateway; underscores in header names stand for dashes."""
+        """One request through the gateway, with a token that names the app; underscores in header
+        names stand for dashes.
+        """
         connection = http.client.HTTPConnection("127.0.0.1", self.ports["gateway"], timeout=5)
-        named = {name.replace("_", "-"): value for name, value in headers.items()} | (
-            {"x-sluice-app": app} if app else {}
-        )
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if app:
+            named.setdefault("authorization", f"Bearer {self.signer.token(app)}")
         connection.request(method, path, body or None, named)
         response = connection.getresponse()
         answer = Answer(
@@ -108,6 +116,18 @@ class Gateway:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
 
+def made(folder: Path, log: str = "unused.json") -> Gateway:
+    """A gateway to be started, with free ports and a key for its clients."""
+    tokens.ensure_keys(folder)
+    signer = Signer(folder / tokens.KEY_FILE)
+    return Gateway({name: servers.free_port() for name in NAMES}, folder / log, signer)
+
+
+def rules_file(folder: Path) -> Path:
+    """The file of block rules that a gateway's Envoy watches."""
+    return folder / "rules" / "rules.json"
+
+
 def until(true: Callable[[], bool], what: str, within_s: float = 15.0) -> None:
     """Returns as soon as `true()`."""
     give_up = time.monotonic() + within_s
@@ -143,9 +163,12 @@ def envoy(
     `patience` replaces the 15 ms that a check may take, which a busy test machine does not always
     give a stub. `adapt` changes the configuration further.
     """
-    running = Gateway({name: servers.free_port() for name in NAMES}, folder / "envoy-access.json")
+    jwks = tokens.ensure_keys(folder)
+    running = made(folder, "envoy-access.json")
     config = folder / "envoy.yaml"
-    text = gateway.render_envoy_config(running.ports, running.log, trusted_hops)
+    rules = rules_file(folder)
+    write_atomically(rules, envoy_rules.render(Held()))
+    text = gateway.render_envoy_config(running.ports, running.log, jwks, rules, trusted_hops)
     config.write_text(adapt(text.replace("0.015s", patience)))
     try:
         running.start(

@@ -4,16 +4,11 @@ told.
 
 from __future__ import annotations
 
-import re
-import shutil
-import sys
 from collections.abc import Iterator
 
 import pytest
 
-from console.local import gateway as example
-from console.local import servers
-from tests.gateway import alike, running
+from tests.gateway import alike, running, starting
 from tests.gateway.alike import (  # noqa: F401 - run here, on this gateway
     test_a_refusal_reaches_the_client_with_its_true_status_and_fields,
     test_an_admitted_request_reaches_its_service_and_its_answer_carries_the_fields,
@@ -22,37 +17,20 @@ from tests.gateway.alike import (  # noqa: F401 - run here, on this gateway
     test_the_decider_is_told_the_clients_address_and_a_client_cannot_forge_it,
     test_the_decider_is_told_the_service_that_is_called_and_a_client_cannot_forge_it,
 )
-from tests.gateway.running import HERE, NAMES, Gateway, stub, until
+from tests.gateway.running import Gateway, until
 
-CADDY = shutil.which("caddy")
 pytestmark = [
     pytest.mark.parts,
     pytest.mark.in_order,  # the last test kills the deciders
-    pytest.mark.skipif(CADDY is None, reason="caddy is not installed"),
+    pytest.mark.skipif(starting.CADDY is None, reason="caddy is not installed"),
 ]
 
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    folder = tmp_path_factory.mktemp("caddy")
-    it = Gateway({name: servers.free_port() for name in NAMES}, folder / "unused.json")
-    text = (example.EXAMPLE.parent / "Caddyfile").read_text().replace("15ms", "500ms")
-    for name, shipped in {"d01": 9101, "d02": 9102, "services": 9200, "gateway": 8091}.items():
-        text = re.sub(rf"127\.0\.0\.1:{shipped}\b", f"127.0.0.1:{it.ports[name]}", text)
-    config = folder / "Caddyfile"
-    config.write_text("{\n\tadmin off\n}\n" + text)
-    try:
-        it.start(
-            "services", [sys.executable, str(HERE / "stub_service.py"), str(it.ports["services"])]
-        )
-        for node in ("d01", "d02"):
-            it.start(node, stub(node, it.ports[node]))
-        it.start("caddy", [str(CADDY), "run", "--adapter", "caddyfile", "--config", str(config)])
-        until(lambda: not servers.is_free(it.ports["gateway"]), "Caddy")
+    with starting.caddy(tmp_path_factory.mktemp("caddy")) as it:
         until(lambda: running.both_asked(it), "both deciders")
         yield it
-    finally:
-        it.stop()
 
 
 def test_a_client_cannot_choose_how_the_decider_answers(gateway: Gateway) -> None:

@@ -49,7 +49,7 @@ def sent(gateway: Gateway, target: str) -> Seen:
     """Send a request target as it is; the stub refuses, and says what it was asked."""
     connection = http.client.HTTPConnection("127.0.0.1", gateway.ports["gateway"], timeout=5)
     connection.putrequest("GET", target, skip_accept_encoding=True)
-    connection.putheader("x-sluice-app", "malformed")
+    connection.putheader("authorization", f"Bearer {gateway.signer.token('malformed')}")
     connection.endheaders()
     response = connection.getresponse()
     body = response.read()

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from console.local.clients import clients_signer
 from learning.traffic.attackers import ATTACKERS, Report, attack
 from learning.traffic.client import GatewayClient, GatewayError
 
@@ -52,7 +53,7 @@ class Command(BaseCommand):
             )
 
     async def _attack(self, name: str, seconds: float, gateway: str) -> Report:
-        attacker, client = ATTACKERS[name](), GatewayClient(gateway)
+        attacker, client = ATTACKERS[name](), GatewayClient(gateway, signer=clients_signer())
         shown = ""
 
         def tell(report: Report) -> None:
