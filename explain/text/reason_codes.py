@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from decider.contracts.features import FEATURES, INDEX, Feature, format_value
 from decider.refusal.causes import CAUSES
 from decider.refusal.findings import MOST, Finding, code_of, findings, is_high, stands_out
+from decider.whatif.moves import COUNTED
 from explain.shap.waterfall import Waterfall
 
 __all__ = ["MOST", "ReasonCode", "rank_reasons", "write_because", "write_clause"]
@@ -200,7 +201,8 @@ def _tell(k: int, fall: Waterfall) -> ReasonCode:
     usual = None if fall.typical is None else fall.typical[k]
     high = is_high(k, value, fall.typical)
     shown = format_value(feature, value)
-    sentence = (feature.high if high else feature.low).format(value=shown)
+    told = f"{shown}{_write_few(feature, value, fall)}"
+    sentence = (feature.high if high else feature.low).format(value=told)
     if shown == "1":
         sentence = _write_one(sentence, counted=feature.unit == "count")
     first = sentence.split(". ")[0].rstrip(".")
@@ -211,6 +213,22 @@ def _tell(k: int, fall: Waterfall) -> ReasonCode:
         sentence += " The model counts slow traffic against it here."
     effect = fall.effect(fall.contributions[k])
     return ReasonCode(code, sentence, effect, feature, value, usual, slow=slow, first=first)
+
+
+# Requests or answers below which a share is told in numbers as well. Chosen: one more or less then
+# moves it by a tenth.
+_FEW = 10.0
+
+
+def _write_few(feature: Feature, value: float, fall: Waterfall) -> str:
+    """Return " (about 1 of 3)" for a share of few requests or answers; "" for any other feature."""
+    if feature.name not in COUNTED or not value > 0.0:
+        return ""
+    count = float(fall.values[INDEX[COUNTED[feature.name]]])
+    # NaN is unknown, and fails this
+    if not 0.0 < count < _FEW * value:
+        return ""
+    return f" (about {max(1, round(count))} of {max(1, round(count / value))})"
 
 
 def write_clause(reason: ReasonCode) -> str:

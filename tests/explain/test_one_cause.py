@@ -25,6 +25,7 @@ from decider.refusal.findings import typical
 from decider.refusal.receipt import keys_of, open_sealed
 from decider.refusal.true_cause import TOLD_AS, find_true_cause, told_code
 from decider.whatif import replay
+from decider.whatif.moves import COUNTED
 from decisions import reason_text
 from explain.recourse import search as recourse_search
 from explain.shap import waterfall
@@ -196,9 +197,23 @@ def check_sentence(told: Told, reason: ReasonCode, text: str) -> None:
     text = text.removesuffix(" The model counts slow traffic against it here.")
     found = re.fullmatch(wanted + r"( Usual in training: (?P<typical>.+)\.)?", text)
     assert found, (wanted, text)
-    assert is_shown(reason.feature, found["value"], float(told.value[k])), text
+    value, few = re.fullmatch(r"(.+?)(?: \(about (\d+ of \d+)\))?", found["value"]).groups()
+    assert is_shown(reason.feature, value, float(told.value[k])), text
+    check_few(told, reason.feature, few)
     assert (found["typical"] is not None) == (told.usual[k] == told.usual[k]), text
     assert not found["typical"] or is_shown(reason.feature, found["typical"], told.usual[k]), text
+
+
+def check_few(told: Told, feature: Feature, few: str | None) -> None:
+    """A share of less than ten is told in whole numbers too, and no other one is."""
+    count = told.value[INDEX[COUNTED[feature.name]]] if feature.name in COUNTED else 0.0
+    share = float(told.value[INDEX[feature.name]])
+    if not (count > 0.0 and share > 0.0 and count / share < 10.0):
+        assert few is None
+        return
+    some, of = map(int, few.split(" of "))
+    assert some == pytest.approx(count, abs=0.501) or some == 1 > count
+    assert of == pytest.approx(count / share, abs=0.501) or of == 1 > count / share
 
 
 def check_clause(told: Told, reason: ReasonCode, clause: str) -> None:

@@ -202,3 +202,28 @@ def test_slow_traffic_as_a_reason_is_said_to_count_against_it(name, value, usual
     assert (
         "and the model counts slow traffic against it here" in reason_codes.write_clause(found)
     ) == slow
+
+
+@pytest.mark.parametrize(
+    ("share", "count", "says"),
+    [
+        (0.44, 1.4, "44% (about 1 of 3) of the last minute's answers"),
+        (1.0, 0.6, "100% (about 1 of 1) of the last minute's answers"),
+        (0.44, 44.0, "44% of the last minute's answers"),
+        (0.44, math.nan, "44% of the last minute's answers"),
+    ],
+)
+def test_a_share_of_few_is_told_in_numbers_too(share: float, count: float, says: str) -> None:
+    built = fall(payment_error_share_60s=1.0)
+    values = [*built.values]
+    values[INDEX["payment_error_share_60s"]] = share
+    values[INDEX["payment_errors_60s"]] = count
+    contributions = np.zeros(N_FEATURES)
+    contributions[INDEX["payment_error_share_60s"]] = 1.0
+    (found,) = reason_codes.rank_reasons(
+        waterfall.build_waterfall(
+            -1.0, contributions, np.array(values, np.float32), [0.0] * N_FEATURES, SAME
+        )
+    )
+    assert found.text.startswith(says)
+    assert found.shown_value == f"{share:.0%}"
