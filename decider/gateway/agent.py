@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import shlex
 import signal
@@ -87,6 +88,8 @@ class Agent:
         self.file_error = ""
         self._refused = b""
         self._written: Held | None = None
+        self._good_until = -math.inf
+        """Until when the rules written are those in force, unix seconds."""
 
     def start_from_disk(self) -> None:
         """Take up the last good document, if there is one."""
@@ -111,7 +114,7 @@ class Agent:
         self.document_error = ""
         if self.config is not None and config.version <= self.config.version:
             return
-        self.config = config
+        self.config, self._good_until = config, -math.inf
         if keep:
             self._keep(data)
 
@@ -123,17 +126,20 @@ class Agent:
 
     def apply(self, now: float) -> None:
         """Write the rules that are in force at `now` (unix seconds), if others were."""
-        rules = held(self.config, now)
-        if rules == self._written:
+        if now < self._good_until:
             return
+        rules = held(self.config, now)
         try:
-            self._outlet.write(rules)
+            if rules != self._written:
+                self._outlet.write(rules)
         except OSError as error:
             # tried again at the next look
             self._say_file_error(f"the rules could not be written: {error}")
             return
-        self._say(rules)
+        if rules != self._written:
+            self._say(rules)
         self.file_error, self.rules, self._written = "", rules, rules
+        self._good_until = _next_end(self.config, now)
 
     def _say_file_error(self, text: str) -> None:
         if text != self.file_error:
@@ -170,6 +176,13 @@ class Agent:
         }
         lines = [f"# TYPE {name} gauge\n{name} {value}\n" for name, value in figures.items()]
         return "".join(lines).encode()
+
+
+def _next_end(config: Config | None, now: float) -> float:
+    """Return when the next rule of a document ends by itself, infinity for never."""
+    # looked up, so that a long document is not read again each second
+    times = (until for _, until in configs.ends(config) if until) if config else ()
+    return min((until for until in times if until > now), default=math.inf)
 
 
 def exchange(agent: Agent, client: redis.Redis, now: float) -> None:

@@ -152,6 +152,27 @@ def test_a_signed_document_is_written_and_an_older_or_forged_one_is_not(tmp_path
     assert agent.status(NOW) == store.GatewayStatus("gw", NOW, 4, 1, 0, "")
 
 
+def test_a_rule_that_ends_by_itself_ends_in_the_file(tmp_path: Path) -> None:
+    agent, path = made(tmp_path)
+    lists = [entry("block", "app", "brief", NOW + 5), entry("block", "app", "long", NOW + 9)]
+    agent.offer(configs.sign(document(2, lists=lists), KEY))
+    found = []
+    for now in (NOW, NOW + 4, NOW + 5, NOW + 8, NOW + 9, NOW + 10):
+        agent.apply(now)
+        found.append([app for app in ("brief", "long") if f'"{app}"'.encode() in path.read_bytes()])
+    assert found == [["brief", "long"]] * 2 + [["long"]] * 2 + [[]] * 2
+
+
+def test_rules_are_not_read_again_while_none_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, _ = made(tmp_path)
+    agent.offer(configs.sign(blocking(2, "evil"), KEY))
+    agent.apply(NOW)
+    monkeypatch.setattr(agents, "held", lambda *_: pytest.fail("read again"))
+    agent.apply(NOW + 1)
+
+
 def test_a_restarted_agent_holds_the_last_good_document(tmp_path: Path) -> None:
     first, path = made(tmp_path)
     first.offer(configs.sign(blocking(2, "evil"), KEY))
