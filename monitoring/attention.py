@@ -126,7 +126,7 @@ def _in_fleet(fleet: Fleet, targets: dict[str, float]) -> list[AttentionItem]:
         *_clocks(fleet),
         *_leases(fleet),
         *_credentials(fleet),
-        *_gateways(fleet),
+        *_agents(fleet),
         *_ml(fleet),
         *_switches(fleet),
         *_lag(fleet),
@@ -255,10 +255,10 @@ def _credentials(fleet: Fleet) -> list[AttentionItem]:
     return items
 
 
-def _gateways(fleet: Fleet) -> list[AttentionItem]:
+def _agents(fleet: Fleet) -> list[AttentionItem]:
     """Return what gateways would not hold to if no decider answered."""
     items = []
-    for lost in fleet.lost_gateways:
+    for lost in fleet.lost_agents:
         # chosen: below a lost decider (85), as the last rules stay in force at the gateway
         detail = (
             f"Last report {span(fleet.at - lost.seen_at)} ago. The gateway keeps the last rules"
@@ -266,15 +266,15 @@ def _gateways(fleet: Fleet) -> list[AttentionItem]:
         )
         title = f"The agent of {lost.node} has stopped reporting"
         items.append(AttentionItem(66, "alert", title, detail, "SRE", "propagation"))
-    for gateway in fleet.gateways:
-        if gateway.error:
-            title = f"{gateway.name} holds old block rules"
-            detail = f"{_first_up(gateway.error)}. Deciders follow the newest ones."
+    for agent in fleet.agents:
+        if agent.error:
+            title = f"{agent.name} holds old block rules"
+            detail = f"{_first_up(agent.error)}. Deciders follow the newest ones."
             items.append(AttentionItem(67, "alert", title, detail, "SRE", "propagation"))
-        if gateway.left_out:
-            title = f"{gateway.left_out:,} rules are more than {gateway.name} is given"
+        if agent.left_out:
+            title = f"{agent.left_out:,} rules are more than {agent.name} is given"
             detail = (
-                f"It holds {gateway.held:,}. Deciders enforce all; while none answers, the rest is"
+                f"It holds {agent.held:,}. Deciders enforce all; while none answers, the rest is"
                 " not blocked there. Remove old entries, or list networks and tenants."
             )
             items.append(AttentionItem(53, "alert", title, detail, "SRE", "propagation"))

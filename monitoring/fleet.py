@@ -78,9 +78,9 @@ class Fleet:
     ingest: store.IngestStatus | None
     waiting: int
     """Batches in the stream that are not stored yet."""
-    gateways: tuple[store.GatewayStatus, ...] = ()
+    agents: tuple[store.AgentStatus, ...] = ()
     """The agents of gateways that report."""
-    lost_gateways: tuple[Lost, ...] = ()
+    lost_agents: tuple[Lost, ...] = ()
     buried_at: float | None = None
     """When ingest last set aside a batch that it could not store, unix seconds; None when there is
     none.
@@ -183,7 +183,7 @@ def read_fleet(now: float | None = None) -> Fleet:
             "list[tuple[bytes, float]]",
             valkey.zrangebyscore(store.NODES_KEY, now - FORGET_LOST_S, "+inf", withscores=True),
         )
-        reporting, silent = _read_gateways(valkey, now)
+        reporting, silent = _read_agents(valkey, now)
         pipe = valkey.pipeline(transaction=False)
         for name, _ in known:
             pipe.get(store.NODE_PREFIX + name.decode())
@@ -199,23 +199,23 @@ def read_fleet(now: float | None = None) -> Fleet:
         now, [(name.decode(), seen) for name, seen in known], statuses, config, ingest, backlog
     )
     buried_at = int(buried[0][0].split(b"-")[0]) / 1_000 if buried else None
-    return replace(fleet, buried_at=buried_at, gateways=reporting, lost_gateways=silent)
+    return replace(fleet, buried_at=buried_at, agents=reporting, lost_agents=silent)
 
 
-def _read_gateways(
+def _read_agents(
     valkey: redis.Redis, now: float
-) -> tuple[tuple[store.GatewayStatus, ...], tuple[Lost, ...]]:
+) -> tuple[tuple[store.AgentStatus, ...], tuple[Lost, ...]]:
     """Return the agents of gateways that report and those that have stopped. Raise Unreachable."""
     known = cast(
         "list[tuple[bytes, float]]",
-        valkey.zrangebyscore(store.GATEWAYS_KEY, now - FORGET_LOST_S, "+inf", withscores=True),
+        valkey.zrangebyscore(store.AGENTS_KEY, now - FORGET_LOST_S, "+inf", withscores=True),
     )
     if not known:
         return (), ()
-    keys = [store.GATEWAY_PREFIX.encode() + name for name, _ in known]
+    keys = [store.AGENT_PREFIX.encode() + name for name, _ in known]
     told = cast("list[bytes | None]", valkey.mget(keys))
     try:
-        found = [msgspec.msgpack.decode(raw, type=store.GatewayStatus) for raw in told if raw]
+        found = [msgspec.msgpack.decode(raw, type=store.AgentStatus) for raw in told if raw]
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise Unreachable(f"a status could not be read: {error}") from error
     pairs = zip(known, told, strict=True)

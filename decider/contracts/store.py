@@ -84,10 +84,10 @@ LEDGER_KEY = "sluice:ledger"
 # deciders; with ":<node>" behind it, to one.
 LEASES_PREFIX = "sluice:leases:"
 
-# `GatewayStatus` of one gateway's agent, at GATEWAY_PREFIX + its name; expires after NODE_TTL_S.
-GATEWAY_PREFIX = "sluice:gateway:"
+# `AgentStatus` of one gateway's agent, at AGENT_PREFIX + its name; expires after NODE_TTL_S.
+AGENT_PREFIX = "sluice:agent:"
 # Sorted set of agents' names by the unix time of their last status, as NODES_KEY.
-GATEWAYS_KEY = "sluice:gateways"
+AGENTS_KEY = "sluice:agents"
 
 # `IngestStatus`, rewritten by each ingest worker after each batch.
 INGEST_STATUS_KEY = "sluice:ingest"
@@ -149,7 +149,7 @@ class ServiceStatus(msgspec.Struct, array_like=True, frozen=True):
     """Seconds since the last outcome; large when the feed is late."""
 
 
-class GatewayStatus(msgspec.Struct, array_like=True, frozen=True):
+class AgentStatus(msgspec.Struct, array_like=True, frozen=True):
     """Heartbeat of a gateway's agent, which writes the rules that the gateway itself holds to."""
 
     name: str

@@ -155,9 +155,9 @@ class Agent:
                 rules.left_out,
             )
 
-    def status(self, now: float) -> store.GatewayStatus:
+    def status(self, now: float) -> store.AgentStatus:
         """Return the heartbeat."""
-        return store.GatewayStatus(
+        return store.AgentStatus(
             self.name,
             now,
             self.config.version if self.config else 0,
@@ -193,8 +193,8 @@ def exchange(agent: Agent, client: redis.Redis, now: float) -> None:
     agent.apply(now)
     pipe = client.pipeline(transaction=False)
     status = msgspec.msgpack.encode(agent.status(now))
-    pipe.set(store.GATEWAY_PREFIX + agent.name, status, ex=store.NODE_TTL_S)
-    pipe.zadd(store.GATEWAYS_KEY, {agent.name: now})
+    pipe.set(store.AGENT_PREFIX + agent.name, status, ex=store.NODE_TTL_S)
+    pipe.zadd(store.AGENTS_KEY, {agent.name: now})
     pipe.execute()
 
 

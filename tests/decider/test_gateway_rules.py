@@ -149,7 +149,7 @@ def test_a_signed_document_is_written_and_an_older_or_forged_one_is_not(tmp_path
     agent.offer(configs.sign(blocking(4, "other"), KEY))
     agent.apply(NOW)
     assert b'"evil"' not in path.read_bytes()
-    assert agent.status(NOW) == store.GatewayStatus("gw", NOW, 4, 1, 0, "")
+    assert agent.status(NOW) == store.AgentStatus("gw", NOW, 4, 1, 0, "")
 
 
 def test_a_rule_that_ends_by_itself_ends_in_the_file(tmp_path: Path) -> None:
@@ -229,9 +229,9 @@ def test_the_agent_reports_through_the_store(tmp_path: Path, valkey: redis.Redis
     valkey.set(store.CONFIG_KEY, configs.sign(blocking(5, "evil"), KEY))
     agents.exchange(agent, valkey, NOW)
     assert b'"evil"' in path.read_bytes()
-    told = valkey.get(store.GATEWAY_PREFIX + "gw")
-    assert msgspec.msgpack.decode(told, type=store.GatewayStatus).version == 5
-    assert valkey.zscore(store.GATEWAYS_KEY, "gw") == NOW
+    told = valkey.get(store.AGENT_PREFIX + "gw")
+    assert msgspec.msgpack.decode(told, type=store.AgentStatus).version == 5
+    assert valkey.zscore(store.AGENTS_KEY, "gw") == NOW
 
 
 def test_once_writes_the_file_and_ends(tmp_path: Path) -> None:

@@ -132,9 +132,9 @@ def test_a_block_comes_and_goes_with_the_signed_document(
     assert gateway.get("app-later", PASSED).status == 403
 
 
-def status(client: redis.Redis) -> store.GatewayStatus:
-    data = client.get(store.GATEWAY_PREFIX + "gw")
-    return msgspec.msgpack.decode(data, type=store.GatewayStatus)
+def status(client: redis.Redis) -> store.AgentStatus:
+    data = client.get(store.AGENT_PREFIX + "gw")
+    return msgspec.msgpack.decode(data, type=store.AgentStatus)
 
 
 def test_a_broken_file_leaves_the_last_rules_in_force(gateway: Gateway) -> None:

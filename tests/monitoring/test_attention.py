@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from decider.contracts import defaults
 from decider.contracts.config import ModelRef, Switch
-from decider.contracts.store import GatewayStatus, IdentityStatus, IngestStatus, RoutingStatus
+from decider.contracts.store import AgentStatus, IdentityStatus, IngestStatus, RoutingStatus
 from decider.contracts.vocabulary import MlState
 from monitoring import attention, guardrails
 from monitoring.attention import Explained, Facts
@@ -111,9 +111,9 @@ def test_old_files_of_keys_and_unread_credentials_are_told() -> None:
 
 
 def test_agents_of_gateways_that_are_silent_stale_or_full_are_told() -> None:
-    gateways = (GatewayStatus("edge-1", NOW, 3, 50_000, 7, "config refused: forged"),)
+    agents = (AgentStatus("edge-1", NOW, 3, 50_000, 7, "config refused: forged"),)
     lost = (Lost("edge-2", NOW - 60),)
-    facts = Facts(replace(CALM, gateways=gateways, lost_gateways=lost))
+    facts = Facts(replace(CALM, agents=agents, lost_agents=lost))
     stale, silent, full = attention.find(facts)
     assert stale.title == "edge-1 holds old block rules"
     assert silent.title == "The agent of edge-2 has stopped reporting"

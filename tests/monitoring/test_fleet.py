@@ -28,16 +28,16 @@ def test_agents_of_gateways_are_read_and_those_that_fell_silent_are_named(
     valkey: redis.Redis,
 ) -> None:
     now = time.time()
-    status = store.GatewayStatus("edge-1", now, 3, 10, 2)
-    valkey.set(store.GATEWAY_PREFIX + "edge-1", msgspec.msgpack.encode(status))
-    valkey.zadd(store.GATEWAYS_KEY, {"edge-1": now, "edge-2": now - 60, "edge-3": now - 7_200})
+    status = store.AgentStatus("edge-1", now, 3, 10, 2)
+    valkey.set(store.AGENT_PREFIX + "edge-1", msgspec.msgpack.encode(status))
+    valkey.zadd(store.AGENTS_KEY, {"edge-1": now, "edge-2": now - 60, "edge-3": now - 7_200})
     found = fleet.read_fleet(now)
-    assert found.gateways == (status,)
-    assert found.lost_gateways == (fleet.Lost("edge-2", now - 60),)
+    assert found.agents == (status,)
+    assert found.lost_agents == (fleet.Lost("edge-2", now - 60),)
 
 
 def test_an_agents_status_that_cannot_be_read_is_no_answer(valkey: redis.Redis) -> None:
-    valkey.set(store.GATEWAY_PREFIX + "edge-1", b"\xc1")
-    valkey.zadd(store.GATEWAYS_KEY, {"edge-1": time.time()})
+    valkey.set(store.AGENT_PREFIX + "edge-1", b"\xc1")
+    valkey.zadd(store.AGENTS_KEY, {"edge-1": time.time()})
     with pytest.raises(fleet.Unreachable, match="could not be read"):
         fleet.read_fleet()
