@@ -219,7 +219,13 @@ def cheap_score(features: np.ndarray, signals: np.ndarray) -> float:
 @njit(cache=True)
 def busy(signals: np.ndarray) -> bool:
     """Return whether the service is short of room for the tenant's tier."""
-    return signals[S_PRICE] > 0.0 and signals[S_FAIR] != np.inf
+    return is_short(signals[S_PRICE], signals[S_FAIR])
+
+
+@njit(cache=True)
+def is_short(price: float, fair: float) -> bool:
+    """Return whether a service with this price has no room for a tier with this fair share."""
+    return price > 0.0 and fair != np.inf
 
 
 @njit(cache=True)
@@ -355,17 +361,24 @@ def price_for(signals: np.ndarray, use: int) -> float:
     the tenant uses up to four fifths of its fair share. It is the service's price when the tenant
     uses its share, and at most three times that when the tenant uses more.
     """
-    # It rises over the last fifth rather than at once: a step would make a tenant at its share flip
-    # between admit and refuse. The cap keeps one tenant's price within the scale of the others'.
     if not counts_load(signals, use):
         return 0.0
     if not use & USE_SHARE:
         return signals[S_PRICE]
-    # where higher tiers leave no room, the share is 0 and every tenant is above it
-    if signals[S_FAIR] <= 0.0:
-        return 3.0 * signals[S_PRICE]
-    ratio = signals[S_USAGE] / signals[S_FAIR]
-    return signals[S_PRICE] * min(3.0, max(0.0, (ratio - 0.8) / 0.2))
+    return tenant_price(signals[S_PRICE], signals[S_USAGE], signals[S_FAIR])
+
+
+@njit(cache=True)
+def tenant_price(price: float, usage: float, fair: float) -> float:
+    """Return the price per cost unit for a tenant, from the service's price, the tenant's use and
+    its fair share of the service.
+    """
+    # It rises over the last fifth rather than at once: a step would make a tenant at its share flip
+    # between admit and refuse. The cap keeps one tenant's price within the scale of the others'.
+    # Where higher tiers leave no room, the share is 0 and every tenant is above it.
+    if fair <= 0.0:
+        return 3.0 * price
+    return price * min(3.0, max(0.0, (usage / fair - 0.8) / 0.2))
 
 
 @njit(cache=True)

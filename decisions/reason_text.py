@@ -8,7 +8,13 @@ import math
 
 from control.config import documents
 from decider.contracts.signals import INDEX, unpack
-from decider.contracts.units import plan_figure, told_apart, two_digits, whole_left
+from decider.contracts.units import (
+    plan_figure,
+    price_figure,
+    told_apart,
+    two_digits,
+    whole_left,
+)
 from decider.contracts.vocabulary import REASONS, Action, Reason
 from decider.refusal.true_cause import find_true_cause
 from decisions.models import Decision
@@ -90,7 +96,10 @@ def _figures(reason: Reason, d: Decision, seen: dict[str, float]) -> str:
         case Reason.TENANT_OVER_SHARE if seen["tenant_fair_share"] > 0 and math.isfinite(
             seen["tenant_fair_share"]
         ):
-            return f"its tenant used {_times_share(seen)} times its fair share of {d.service}"
+            return (
+                f"{d.service} was short of room and its tenant used {_times_share(seen)} times its"
+                " fair share of it"
+            )
     return ""
 
 
@@ -104,7 +113,7 @@ def _bucket(reason: Reason, seen: dict[str, float]) -> str:
         return f"its bucket of {burst} requests, refilled at {rate} a second, was empty"
     headroom = seen["bucket_burst"] - seen.get("headroom_withheld", 0.0)
     if headroom <= 0.0:
-        return f"its burst of {burst} requests is used up, and it has no headroom"
+        return f"its burst of {burst} requests is used up, and it gets no headroom beyond it"
     # with less than one token left, the headroom is used up
     if tokens > 1 - headroom:
         return (
@@ -130,8 +139,8 @@ def _strained(d: Decision, load: float, price: float) -> str:
     if load >= target:
         return f"{d.service} was at {load * 100:.0f}% of its capacity"
     return (
-        f"{d.service} was still recovering from overload: its price was {price_figure(price)},"
-        f" at {load * 100:.0f}% of its capacity"
+        f"{d.service} was still recovering from overload and took only what is worth most (price"
+        f" {price_figure(price)}, {load * 100:.0f}% load)"
     )
 
 
@@ -143,22 +152,3 @@ def signals(decision: Decision) -> dict[str, float] | None:
         return dict(zip(INDEX, unpack(bytes(decision.signals)).tolist(), strict=True))
     except ValueError:
         return None
-
-
-def price_figure(price: float) -> str:
-    """Return a price or a cost with two decimals, or more where a small one would read as 0.00."""
-    return told_apart(price, 0.0)[0]
-
-
-def cut_figures(risk: float, *cuts: float) -> tuple[str, ...]:
-    """Return a risk and thresholds with at least two decimals, and with more where two of them
-    would read alike or a threshold would read as 0.
-    """
-    # Rounded alone, they would read "risk 0.50, below the 0.50" or "0.48, at or above the 0.483".
-    places = max((len(price_figure(cut).partition(".")[2]) for cut in cuts), default=2)
-    return told_apart(risk, *cuts, places=places)
-
-
-def figure(value: float | None) -> str:
-    """Return a figure with two decimals; a dash for none."""
-    return "–" if value is None else f"{value:.2f}"

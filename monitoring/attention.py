@@ -125,6 +125,8 @@ def _in_fleet(fleet: Fleet, targets: dict[str, float]) -> list[AttentionItem]:
         *_dropped(fleet),
         *_clocks(fleet),
         *_leases(fleet),
+        *_credentials(fleet),
+        *_agents(fleet),
         *_ml(fleet),
         *_switches(fleet),
         *_lag(fleet),
@@ -229,6 +231,53 @@ def _leases(fleet: Fleet) -> list[AttentionItem]:
         title = f"Answers about {refused:,} lease{'s' if refused > 1 else ''} were refused"
         detail = "Valkey granted more than is due, or no number. Who else writes to this Valkey?"
         items.append(AttentionItem(71, "alert", title, detail, "SRE", "propagation"))
+    return items
+
+
+def _credentials(fleet: Fleet) -> list[AttentionItem]:
+    """Return that files of keys are not in use, and that credentials came too fast to be read."""
+    items = []
+    if stale := [node for node in fleet.nodes if node.identity.error]:
+        # chosen: above an old config (70), as a key that was taken back may still be believed
+        title = "Deciders read credentials with old files"
+        names = _and_more([node.node for node in stale])
+        detail = f"{names}: {_first_up(stale[0].identity.error)}. The last good files stay in use."
+        items.append(AttentionItem(72, "alert", title, detail, "SRE", "propagation"))
+    if unread := sum(node.identity.recent_unread for node in fleet.nodes):
+        # chosen: below what is broken (70), as requests are still decided
+        plural = "s were" if unread > 1 else " was"
+        title = f"{unread:,} credential{plural} not read in the last minute"
+        detail = (
+            "More new tokens came than deciders verify, good ones or forged ones. Such requests are"
+            " decided as unknown apps, by their address."
+        )
+        items.append(AttentionItem(55, "alert", title, detail, "SRE", "propagation"))
+    return items
+
+
+def _agents(fleet: Fleet) -> list[AttentionItem]:
+    """Return what gateways would not hold to if no decider answered."""
+    items = []
+    for lost in fleet.lost_agents:
+        # chosen: below a lost decider (85), as the last rules stay in force at the gateway
+        detail = (
+            f"Last report {span(fleet.at - lost.seen_at)} ago. The gateway keeps the last rules"
+            " that it was given; new blocks hold only while deciders answer."
+        )
+        title = f"The agent of {lost.node} has stopped reporting"
+        items.append(AttentionItem(66, "alert", title, detail, "SRE", "propagation"))
+    for agent in fleet.agents:
+        if agent.error:
+            title = f"{agent.name} holds old block rules"
+            detail = f"{_first_up(agent.error)}. Deciders follow the newest ones."
+            items.append(AttentionItem(67, "alert", title, detail, "SRE", "propagation"))
+        if agent.left_out:
+            title = f"{agent.left_out:,} rules are more than {agent.name} is given"
+            detail = (
+                f"It holds {agent.held:,}. Deciders enforce all; while none answers, the rest is"
+                " not blocked there. Remove old entries, or list networks and tenants."
+            )
+            items.append(AttentionItem(53, "alert", title, detail, "SRE", "propagation"))
     return items
 
 

@@ -7,12 +7,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import cast
 
 import msgspec
 import redis
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -80,6 +78,9 @@ class Fleet:
     ingest: store.IngestStatus | None
     waiting: int
     """Batches in the stream that are not stored yet."""
+    agents: tuple[store.AgentStatus, ...] = ()
+    """The agents of gateways that report."""
+    lost_agents: tuple[Lost, ...] = ()
     buried_at: float | None = None
     """When ingest last set aside a batch that it could not store, unix seconds; None when there is
     none.
@@ -182,6 +183,7 @@ def read_fleet(now: float | None = None) -> Fleet:
             "list[tuple[bytes, float]]",
             valkey.zrangebyscore(store.NODES_KEY, now - FORGET_LOST_S, "+inf", withscores=True),
         )
+        reporting, silent = _read_agents(valkey, now)
         pipe = valkey.pipeline(transaction=False)
         for name, _ in known:
             pipe.get(store.NODE_PREFIX + name.decode())
@@ -196,7 +198,29 @@ def read_fleet(now: float | None = None) -> Fleet:
     fleet = _fleet(
         now, [(name.decode(), seen) for name, seen in known], statuses, config, ingest, backlog
     )
-    return replace(fleet, buried_at=int(buried[0][0].split(b"-")[0]) / 1_000) if buried else fleet
+    buried_at = int(buried[0][0].split(b"-")[0]) / 1_000 if buried else None
+    return replace(fleet, buried_at=buried_at, agents=reporting, lost_agents=silent)
+
+
+def _read_agents(
+    valkey: redis.Redis, now: float
+) -> tuple[tuple[store.AgentStatus, ...], tuple[Lost, ...]]:
+    """Return the agents of gateways that report and those that have stopped. Raise Unreachable."""
+    known = cast(
+        "list[tuple[bytes, float]]",
+        valkey.zrangebyscore(store.AGENTS_KEY, now - FORGET_LOST_S, "+inf", withscores=True),
+    )
+    if not known:
+        return (), ()
+    keys = [store.AGENT_PREFIX.encode() + name for name, _ in known]
+    told = cast("list[bytes | None]", valkey.mget(keys))
+    try:
+        found = [msgspec.msgpack.decode(raw, type=store.AgentStatus) for raw in told if raw]
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise Unreachable(f"a status could not be read: {error}") from error
+    pairs = zip(known, told, strict=True)
+    lost = [Lost(name.decode(errors="replace"), seen) for (name, seen), raw in pairs if not raw]
+    return tuple(found), tuple(lost)
 
 
 def _fleet(
@@ -229,13 +253,8 @@ def _document(data: bytes | None) -> tuple[configs.Config | None, str]:
     if not data:
         return None, ""
     try:
-        return configs.verify(data, _keys(settings.SLUICE_KEYS)), ""
+        return configs.verify(
+            data, configs.read_public_keys(settings.SLUICE_KEYS / "config.pub")
+        ), ""
     except (configs.ConfigError, OSError, ValueError) as error:
         return None, str(error)
-
-
-def _keys(folder: Path) -> dict[str, Ed25519PublicKey]:
-    """Return the public keys by id. Each line holds one: while keys are rotated there are two."""
-    lines = (folder / "config.pub").read_text().split()
-    found = [Ed25519PublicKey.from_public_bytes(bytes.fromhex(line)) for line in lines]
-    return {configs.key_id(key): key for key in found}

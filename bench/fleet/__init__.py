@@ -11,6 +11,7 @@ from itertools import product
 import numpy as np
 
 from bench import row
+from bench.fleet import chain
 from bench.fleet.world import World
 from decider import compiled_cache
 from decider.scoring.model import Model
@@ -39,7 +40,7 @@ def measure() -> list[dict[str, object]]:
     for deciders, load in product(DECIDERS, LOADS):
         figures = np.array([found[deciders, load, seed] for seed in SEEDS]).mean(axis=0)
         rows.append(_row(deciders, load, *figures.tolist()))
-    return rows
+    return [*rows, *chain.measure()]
 
 
 def _play(job: tuple[int, float, int]) -> Figures:

@@ -177,7 +177,9 @@ def play(model: bytes, seconds: float = SECONDS) -> tuple[LiveRun, float]:
     with stack.running(document, model, known, HARD.slowdowns) as parts:
         crowd = Crowd(people, SEED, time.time(), RATE, HARD.conduct)
         waiting = WaitingCrowd(crowd, people, HARD, SEED)
-        run = LiveRun(waiting, GatewayClient(parts.url, most=512), parts.token_key)
+        run = LiveRun(
+            waiting, GatewayClient(parts.url, most=512, signer=parts.signer), parts.token_key
+        )
         asyncio.run(run.run(seconds))
         return run, os.getloadavg()[1]
 

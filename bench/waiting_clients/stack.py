@@ -31,13 +31,17 @@ from console.local import gateway, launch, servers
 from decider.contracts import config as documents
 from decider.contracts import known, store
 from decider.contracts.config import Config
+from decider.contracts.files import write_atomically
 from decider.contracts.requests import CheckRequest
 from decider.contracts.store import NodeStatus, Profile
 from decider.engine.known_apps import table as known_apps
 from decider.engine.text_hash import TextHash
-from learning.traffic import services
+from decider.gateway import envoy as envoy_rules
+from decider.gateway.rules import Held
+from learning.traffic import services, tokens
 from learning.traffic.client import GatewayClient, GatewayError
 from learning.traffic.demo_services import DemoServices
+from learning.traffic.tokens import Signer
 
 # Deciders, as `manage.py up` starts them.
 NODES = ("d01", "d02")
@@ -66,6 +70,8 @@ class Stack(NamedTuple):
     url: str
     """Address of the gateway."""
     token_key: bytes
+    signer: Signer
+    """Makes the clients' tokens."""
 
 
 def write_keys(folder: Path) -> Ed25519PrivateKey:
@@ -128,8 +134,8 @@ def running(
         ports = {name: servers.free_port() for name in PORTS}
         _start_deciders(stack, folder, server.url(), ports, valkey)
         _start_services(stack, folder, ports["services"], document, slowdowns)
-        _start_gateway(stack, folder, server.url(), ports)
-        yield Stack(f"http://127.0.0.1:{ports['gateway']}", token_key)
+        signer = _start_gateway(stack, folder, server.url(), ports)
+        yield Stack(f"http://127.0.0.1:{ports['gateway']}", token_key, signer)
 
 
 def _start_deciders(
@@ -170,20 +176,27 @@ def _start_services(
     _wait_until(lambda: not servers.is_free(port), "the services", START_S, process)
 
 
-def _start_gateway(stack: ExitStack, folder: Path, url: str, ports: dict[str, int]) -> None:
+def _start_gateway(stack: ExitStack, folder: Path, url: str, ports: dict[str, int]) -> Signer:
+    """Start Envoy and the feedback program; return the maker of the tokens that it believes."""
     path, log = folder / "envoy.yaml", folder / "envoy-access.json"
-    path.write_text(gateway.render_envoy_config(ports, log))
+    rules = folder / "rules" / "rules.json"
+    write_atomically(rules, envoy_rules.render(Held()))
+    path.write_text(gateway.render_envoy_config(ports, log, tokens.ensure_keys(folder), rules))
+    signer = Signer(folder / tokens.KEY_FILE)
     envoy = stack.enter_context(_process("envoy", servers.envoy_command(path), folder))
     _wait_until(lambda: not servers.is_free(ports["gateway"]), "Envoy", START_S, envoy)
     command = [sys.executable, "-m", "decider.node.feedback", "--log", str(log), "--valkey", url]
     stack.enter_context(_process("feedback", launch.tied_command(command, nice=BEHIND), folder))
     address = f"http://127.0.0.1:{ports['gateway']}"
-    _wait_until(lambda: asyncio.run(_decides(address)), "decisions at the gateway", START_S, envoy)
+    _wait_until(
+        lambda: asyncio.run(_decides(address, signer)), "decisions at the gateway", START_S, envoy
+    )
+    return signer
 
 
-async def _decides(url: str) -> bool:
+async def _decides(url: str, signer: Signer) -> bool:
     """Return whether deciders decide the requests of a dozen apps, which they share."""
-    client = GatewayClient(url)
+    client = GatewayClient(url, signer=signer)
     try:
         asked = [
             await client.send(CheckRequest(f"warm-{k}", "GET", "/v2/orders/1")) for k in range(12)

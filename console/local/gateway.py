@@ -13,7 +13,8 @@ from pathlib import Path
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "gateway" / "envoy.yaml"
 # A value with the mark behind it, in a comment: the example stays valid YAML when copied.
 _MARKED = re.compile(
-    r"(port_value: |path: |xff_num_trusted_hops: )[^\s}]+(.*# up: )([a-z0-9-]+)$", re.MULTILINE
+    r"(port_value: |path: |filename: |xff_num_trusted_hops: )[^\s}]+(.*# up: )([a-z0-9-]+)$",
+    re.MULTILINE,
 )
 # Trusted proxies in front of a gateway of this machine. One: the program that plays the traffic
 # stands for a proxy, and names the addresses of its clients in x-forwarded-for.
@@ -21,18 +22,30 @@ LOCAL_TRUSTED_HOPS = 1
 
 
 def render_envoy_config(
-    ports: Mapping[str, int], access_log: Path, trusted_hops: int = LOCAL_TRUSTED_HOPS
+    ports: Mapping[str, int],
+    access_log: Path,
+    jwks: Path,
+    rules: Path,
+    trusted_hops: int = LOCAL_TRUSTED_HOPS,
 ) -> str:
     """Return Envoy's configuration as YAML: the example with its marked lines filled in.
 
     `ports` holds a port by the name in its "# up: NAME" mark; "# up: access-log" gets `access_log`,
-    and "# up: trusted-hops" the number of proxies in front that may name the client's address.
+    "# up: jwks" the public keys of the clients' tokens, "# up: rules" the file of the gateway's
+    agent, and "# up: trusted-hops" the number of proxies in front that may name the client's
+    address.
 
     Raises:
         KeyError: when the example marks a name that is not in `ports`.
     """
 
-    values = {**ports, "access-log": str(access_log), "trusted-hops": trusted_hops}
+    values = {
+        **ports,
+        "access-log": str(access_log),
+        "jwks": str(jwks),
+        "rules": str(rules),
+        "trusted-hops": trusted_hops,
+    }
 
     def fill(match: re.Match[str]) -> str:
         # as JSON, which YAML includes: a path may hold spaces, quotes and colons

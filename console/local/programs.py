@@ -11,6 +11,7 @@ from console.local import embedded, launch
 from console.local.servers import envoy_command
 from console.local.supervisor import Program
 from decider import compile_ahead, compiled_cache
+from learning.traffic import tokens
 
 # Chosen: two, so that the demo shows what deciders share, and that one of them may stop.
 DECIDERS = ("d01", "d02")
@@ -66,16 +67,18 @@ def worker_programs(var: Path, ports: Mapping[str, int], region: str) -> list[Pr
         _services(ports["services"]),
         Program("envoy", envoy_command(var / "run" / "envoy.yaml"), WORKER_ORDER),
         _feedback(var),
+        _gateway_agent(var),
         _python("ingest", WORKER_ORDER, "manage.py", "ingest", nice=BEHIND),
         _celery_worker(var),
         _console(ports["console"]),
     ]
 
 
-def traffic_program(ports: Mapping[str, int]) -> Program:
+def traffic_program(ports: Mapping[str, int], keys: Path) -> Program:
     """Return the simulated clients, which go through the gateway."""
     gateway = f"http://127.0.0.1:{ports['gateway']}"
-    command = ("-m", "learning.traffic.drive", "--gateway", gateway)
+    key = ("--client-key", str(keys / tokens.KEY_FILE))
+    command = ("-m", "learning.traffic.drive", "--gateway", gateway, *key)
     return _python("traffic", WORKER_ORDER, *command, nice=BEHIND)
 
 
@@ -92,6 +95,11 @@ def mark_compiled(var: Path) -> None:
 def access_log_path(var: Path) -> Path:
     """Return the path of the gateway's access log, which tells what happened to each request."""
     return var / "log" / "envoy-access.json"
+
+
+def gateway_rules_path(var: Path) -> Path:
+    """Return the path of the file of block rules, in a folder of its own, which Envoy watches."""
+    return var / "run" / "gateway" / "rules.json"
 
 
 def serves_page(port: int, path: str) -> bool:
@@ -123,6 +131,13 @@ def _services(port: int) -> Program:
 def _feedback(var: Path) -> Program:
     command = ("-m", "decider.node.feedback", "--log", str(access_log_path(var)))
     return _python("feedback", WORKER_ORDER, *command, nice=BEHIND)
+
+
+def _gateway_agent(var: Path) -> Program:
+    where = ("--data", str(var / "gateway"), "--keys", str(var / "keys"))
+    command = ("-m", "decider.gateway.agent", "--name", "gateway", *where)
+    rules = ("--envoy", str(gateway_rules_path(var)))
+    return _python("gateway-agent", WORKER_ORDER, *command, *rules, nice=BEHIND)
 
 
 def _celery_worker(var: Path) -> Program:

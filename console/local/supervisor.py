@@ -30,8 +30,8 @@ from console.local import launch
 # Bytes. The path of a Unix socket may have 107 (unix(7)). supervisord first makes the socket under
 # a longer name, which ends with a dot and its process id of up to 7 digits.
 SOCKET_PATH_MAX = 99
-# Bytes of a log before it is rotated. Chosen: with two older ones of each of eleven programs, the
-# logs take 165 MB of disk at most.
+# Bytes of a log before it is rotated. Chosen: with two older ones of each of twelve programs, the
+# logs take 180 MB of disk at most.
 LOG_BYTES = 5_000_000
 # Seconds until a program that was given up is tried again. Chosen: what it lacked, such as a port,
 # may be back by then, and a program that cannot start costs little.

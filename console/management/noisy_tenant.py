@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 
 from django.core.management.base import CommandError
 
+from console.local.clients import clients_signer
 from control.directory import apps as directory
 from decider.contracts.config import Service
 from decider.contracts.vocabulary import Tier
-from learning.traffic import noisy_tenant
 from learning.traffic.client import GatewayClient
-from learning.traffic.noisy_tenant import Sender
+from learning.traffic.demos import noisy_tenant
+from learning.traffic.demos.noisy_tenant import Sender
 from monitoring import fleet, shares
 
 # The demo service that is made short of room, and what is asked of it. Chosen: its share is a dozen
@@ -79,7 +80,7 @@ class Run:
 
     async def play(self, gateway: str, seconds: float, say: Callable[[str], object]) -> None:
         """Send everything, and read meanwhile what the deciders report."""
-        client = GatewayClient(gateway)
+        client = GatewayClient(gateway, signer=clients_signer())
 
         def tell(elapsed: float) -> None:
             quiet = [one.admitted / max(1, one.decided) for one in self.quiet]

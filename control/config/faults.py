@@ -16,6 +16,7 @@ from decider.contracts.config import Config, EndpointPolicy, Service, ends
 from decider.contracts.normalise.paths import path_of
 from decider.contracts.vocabulary import Tier
 from decider.engine.routing import LONGEST_TEMPLATE, PARAMETER, lies_below, read_template
+from decider.engine.shared import several
 
 # The year 5138, unix seconds. A larger time is one in milliseconds.
 LATEST = 1e11
@@ -60,6 +61,7 @@ def _services(config: Config) -> Iterator[str]:
                 )
         for endpoint in service.endpoints:
             yield from _endpoint(service, endpoint)
+            yield from _costs(service, endpoint, {s.name for s in config.services})
         named = Counter(_name_of(endpoint) for endpoint in service.endpoints)
         for name, count in named.items():
             if count > 1:
@@ -94,6 +96,17 @@ def _endpoint(service: Service, endpoint: EndpointPolicy) -> Iterator[str]:
                 f"the batch form {endpoint.batch!r} of {what} names none of its endpoints: write a"
                 f" method and a path below its prefixes, such as POST {_example(service)}:batch"
             )
+
+
+def _costs(service: Service, endpoint: EndpointPolicy, names: set[str]) -> Iterator[str]:
+    what = f"the endpoint {f'{endpoint.method} {endpoint.template}'!r} of service {service.name}"
+    for name in endpoint.costs:
+        if name not in names:
+            yield f"{what} has a cost at {name!r}, which is no service: name one that there is"
+    if service.name in endpoint.costs and endpoint.cost not in (1, endpoint.costs[service.name]):
+        yield f"{what} has two costs at its own service: leave one of cost and costs out"
+    if len({*endpoint.costs, service.name}) > several.MOST_EACH:
+        yield f"{what} loads more than {several.MOST_EACH} services: name the costliest"
 
 
 def _template_fault(template: str) -> str:

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -34,7 +35,7 @@ OBSERVE_ONLY: Final = "observe_only"
 
 
 # Newest document format that this code reads; it reads every older one. See `ADDED`.
-FORMAT: Final = 3
+FORMAT: Final = 4
 
 
 class Addition(NamedTuple):
@@ -56,6 +57,7 @@ ADDED: Final = (
     Addition(3, ("tiers", "*", "headroom_to")),
     Addition(3, ("tiers", "*", "error_budget")),
     Addition(3, ("services", "*", "endpoints", "*", "sign_in")),
+    Addition(4, ("services", "*", "endpoints", "*", "costs")),
     Addition(3, ("unknown_apps",)),
     Addition(3, ("lists", "*", "network")),
 )
@@ -130,6 +132,7 @@ class EndpointPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     method: Annotated[str, Meta(pattern=r"^[A-Z]{3,7}$")]
     template: Annotated[str, Meta(pattern=r"^/", max_length=256)]
     cost: Positive = 1.0
+    """Cost units of a request at its own service."""
     batch: Annotated[str, Meta(max_length=120)] = ""
     """How to ask for many at once, for example "POST /v2/orders:batchGet"; empty when there is no
     batch form.
@@ -137,6 +140,10 @@ class EndpointPolicy(Struct, frozen=True, forbid_unknown_fields=True):
     sign_in: bool | None = None
     """Whether its requests carry credentials to be checked; None: the words of its path decide
     (`routing.kind_of`).
+    """
+    costs: dict[Name, Positive] = {}
+    """Cost units of a request at every service that it loads, by name, where these are several.
+    Without its own service in it, `cost` holds there.
     """
 
 
@@ -306,6 +313,15 @@ class Signed(Struct, array_like=True, frozen=True):
 def key_id(key: Ed25519PublicKey) -> str:
     """Return the id of a public key: the first 16 hex digits of its raw bytes."""
     return key.public_bytes_raw().hex()[:16]
+
+
+def read_public_keys(path: Path) -> dict[str, Ed25519PublicKey]:
+    """Return the public keys in a file by id. Each line holds one: while keys are rotated there are
+    two. Raise OSError or ValueError.
+    """
+    lines = path.read_text(encoding="ascii").split()
+    found = [Ed25519PublicKey.from_public_bytes(bytes.fromhex(line)) for line in lines]
+    return {key_id(key): key for key in found}
 
 
 def sign(config: Config, key: Ed25519PrivateKey) -> bytes:

@@ -84,6 +84,11 @@ LEDGER_KEY = "sluice:ledger"
 # deciders; with ":<node>" behind it, to one.
 LEASES_PREFIX = "sluice:leases:"
 
+# `AgentStatus` of one gateway's agent, at AGENT_PREFIX + its name; expires after NODE_TTL_S.
+AGENT_PREFIX = "sluice:agent:"
+# Sorted set of agents' names by the unix time of their last status, as NODES_KEY.
+AGENTS_KEY = "sluice:agents"
+
 # `IngestStatus`, rewritten by each ingest worker after each batch.
 INGEST_STATUS_KEY = "sluice:ingest"
 
@@ -144,6 +149,21 @@ class ServiceStatus(msgspec.Struct, array_like=True, frozen=True):
     """Seconds since the last outcome; large when the feed is late."""
 
 
+class AgentStatus(msgspec.Struct, array_like=True, frozen=True):
+    """Heartbeat of a gateway's agent, which writes the rules that the gateway itself holds to."""
+
+    name: str
+    at: float
+    version: int = 0
+    """Version of the document whose rules are written, 0 before the first."""
+    held: int = 0
+    """Apps, tenants and sources in the gateway's files."""
+    left_out: int = 0
+    """Those beyond what a gateway is given; only deciders know them."""
+    error: str = ""
+    """Why the newest document or a file is not in use; "" when all is well."""
+
+
 class RoutingStatus(msgspec.Struct, array_like=True, frozen=True):
     """How far one decider's idea of where requests go holds. Counts since its start, and of the
     last minutes (`routing_watch.RECENT_S`).
@@ -162,6 +182,19 @@ class RoutingStatus(msgspec.Struct, array_like=True, frozen=True):
     recent_misrouted: int = 0
     example: str = ""
     """The last of the recent misrouted ones, as a clause."""
+
+
+class IdentityStatus(msgspec.Struct, array_like=True, frozen=True):
+    """How one decider reads the apps of credentials. Counts since its start."""
+
+    error: str = ""
+    """Why the newest files of keys or apps are not in use; "" when they are."""
+    refused: int = 0
+    """Requests refused for their credential."""
+    unread: int = 0
+    """Requests decided by their address, as there was no room to verify their credential."""
+    recent_unread: int = 0
+    """Those of the last minute."""
 
 
 class NodeStatus(msgspec.Struct, array_like=True, frozen=True):
@@ -212,6 +245,7 @@ class NodeStatus(msgspec.Struct, array_like=True, frozen=True):
     """Answers of the store to calls for leases that it cut or refused since it started: more than
     the config document allows, or no number of requests.
     """
+    identity: IdentityStatus = IdentityStatus()
 
 
 class IngestStatus(msgspec.Struct, array_like=True, frozen=True):

@@ -162,3 +162,22 @@ def one_in(share: float) -> str:
     # three digits tell 1 in 33.3 from 1 in 33; nearer to 1 it takes more
     text = digits(times, 3)
     return f"1 in {told_apart(times, 1.0)[0] if text == '1' and share < 1.0 else text}"
+
+
+def price_figure(price: float) -> str:
+    """Return a price or a cost with two decimals, or more where a small one would read as 0.00."""
+    return told_apart(price, 0.0)[0]
+
+
+def cut_figures(risk: float, *cuts: float) -> tuple[str, ...]:
+    """Return a risk and thresholds with at least two decimals, and with more where two of them
+    would read alike or a threshold would read as 0.
+    """
+    # Rounded alone, they would read "risk 0.50, below the 0.50" or "0.48, at or above the 0.483".
+    places = max((len(price_figure(cut).partition(".")[2]) for cut in cuts), default=2)
+    return told_apart(risk, *cuts, places=places)
+
+
+def figure(value: float | None) -> str:
+    """Return a figure with two decimals, UNKNOWN for none."""
+    return UNKNOWN if value is None else f"{value:.2f}"

@@ -163,7 +163,9 @@ REASONS: dict[Reason, ReasonInfo] = {
     Reason.RISK_LOW: ReasonInfo(Stage.RANK, "its risk is low enough for what it is worth"),
     Reason.RISK_HIGH: ReasonInfo(Stage.RANK, "its risk is too high for what it is worth"),
     Reason.VALUE_HIGH: ReasonInfo(Stage.RANK, "it is worth more than it costs"),
-    Reason.VALUE_LOW: ReasonInfo(Stage.RANK, "it is worth less than what it costs to serve now"),
+    Reason.VALUE_LOW: ReasonInfo(
+        Stage.RANK, "it is worth less than what serving it costs while its service is short of room"
+    ),
     Reason.SERVICE_OVERLOADED: ReasonInfo(
         Stage.RERANK, "the service behind it is overloaded, or was a moment ago"
     ),

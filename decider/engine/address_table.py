@@ -30,11 +30,12 @@ from decider.policy import Rules
 # Numbers per array in the table: address, rows, columns.
 SLOTS = 3
 # Arrays of each group, counted from the types that the views below rebuild: a field added to one of
-# them moves all that stand behind it. The 1 is the profile of an unknown app.
+# them moves all that stand behind it. A 1 is a single array.
 _WIDTHS = (
     *(len(kind._fields) for kind in (State, Region, Subjects, Rules, Batch, Batch, Sample)),
     1,
     *(len(kind._fields) for kind in (State, Texts, Sources, KnownApps, Usual)),
+    1,
 )
 # Place of each group's first array. Compiled code takes them as constants.
 _FIRSTS = (0, *accumulate(_WIDTHS))
@@ -52,6 +53,7 @@ _FIRSTS = (0, *accumulate(_WIDTHS))
     _SOURCES,
     _KNOWN,
     _USUAL,
+    _SEVERAL,
     _END,
 ) = _FIRSTS
 
@@ -95,12 +97,12 @@ class Arena:
         sources: Sources | None = None,
         known: KnownApps | None = None,
         usual: Usual | None = None,
+        several: np.ndarray | None = None,
     ) -> None:
         """Put groups of arrays into the table, in place of the groups that were there.
 
         Raises ValueError for an array that is not C-contiguous.
         """
-        alone = None if unknown is None else (unknown,)
         groups: tuple[tuple[np.ndarray, ...] | None, ...]
         groups = (
             state,
@@ -110,12 +112,13 @@ class Arena:
             batch,
             ahead,
             sample,
-            alone,
+            None if unknown is None else (unknown,),
             trial,
             texts,
             sources,
             known,
             usual,
+            None if several is None else (several,),
         )
         for first, arrays in zip(_FIRSTS[:-1], groups, strict=True):
             if arrays is not None:
@@ -253,6 +256,12 @@ def sample_in(t):  # type: ignore[no-untyped-def]
 def unknown_in(t):  # type: ignore[no-untyped-def]
     """Return the profile of an unknown app."""
     return _row(t, _UNKNOWN, np.float32)
+
+
+@njit(cache=True, inline="always")
+def several_in(t):  # type: ignore[no-untyped-def]
+    """Return the table of endpoints that load several services."""
+    return _grid(t, _SEVERAL, np.float64)
 
 
 @njit(cache=True, inline="always")

@@ -17,8 +17,10 @@ ROUTE_FIELDS = [
     ("service", "i8"),
     ("kind", "i8"),
     ("batchable", "i8"),
+    # row in the table of endpoints that load several services (`shared.several`), 0 for others
+    ("several", "i8"),
 ]
-ROUTE_FORMAT = "<qdqqq"
+ROUTE_FORMAT = "<qdqqqq"
 REQUEST = np.dtype(
     [
         ("app", "i8"),
@@ -60,10 +62,12 @@ ANSWER = np.dtype(
         ("probability", "f8"),
         ("lease", "f8"),
         ("repeat", "i8"),
+        # the pair of the tenant and the service that decides, and the cost there
         ("pair", "i8"),
+        ("cost", "f8"),
     ]
 )
-ANSWER_FORMAT = "<16sqqqdqqqd80x"
+ANSWER_FORMAT = "<16sqqqdqqqd88x"
 
 # Bits of ANSWER["wants"]: what the engine must fetch for the app
 WANTS_LEASE, WANTS_PROFILE = 1, 2

@@ -171,7 +171,7 @@ class Engine:
         self._weights = {t.tenant: t.weight for t in config.tenants}
         self._network_of = networks.finder()
         self.router, self.rules = router, rules
-        self.arena.hold(subjects=found, rules=rules)
+        self.arena.hold(subjects=found, rules=rules, several=router.several)
         self._ml_off_until = engaged_until(config, ALL_ML)
         self._observe_until = engaged_until(config, OBSERVE_ONLY)
         self.config, self.model = config, model
@@ -512,7 +512,7 @@ class Engine:
                 token_digest=token_digest(self.token_key, q.token) if q.token else "",
                 method=route.method,
                 endpoint=route.endpoint,
-                service=self.router.names[route.service],
+                service=self.router.names[self._decisive_service(route, i)],
                 action=int(answer["action"]),
                 observed=wall < self._observe_until,
                 stage=int(answer["stage"]),
@@ -534,6 +534,12 @@ class Engine:
                 payload_bytes=q.payload_bytes,
             )
         )
+
+    def _decisive_service(self, route: Route, i: int) -> int:
+        """Return the row of the service that decided: the route's, unless it loads several."""
+        if not route.several:
+            return route.service
+        return int(self.shared.pair[self.batch.answer[i]["pair"]]["service"])
 
     def take_events(self, most: int = EVENT_BUFFER) -> list[Event]:
         """Return at most `most` sampled decisions since the last call, oldest first."""

@@ -52,7 +52,7 @@ from decider.engine.buffers import (
 from decider.engine.memory import app_state as apps
 from decider.engine.memory import error_budget, retries, source_table
 from decider.engine.memory import usual as usuals
-from decider.engine.shared import service_control, tenant_use
+from decider.engine.shared import service_control, several, tenant_use
 from decider.engine.shared import state as shared
 
 S_OBSERVE, S_QUOTA_LIMIT, S_MULTIPLIER, S_UTILISATION = (
@@ -111,8 +111,8 @@ def _standing_signals(
         rules.tiers[tier, p.T_RATE] * found[3],
         rules.tiers[tier, p.T_BURST] * found[3],
     )
-    sig[p.S_COST], sig[p.S_BATCHABLE] = request["cost"], request["batchable"]
-    row = region.service[request["service"]]
+    sig[p.S_COST], sig[p.S_BATCHABLE] = batch.answer[i]["cost"], request["batchable"]
+    row = region.service[region.pair[batch.answer[i]["pair"]]["service"]]
     sig[p.S_PRICE], sig[S_UTILISATION] = row[shared.PRICE], row[shared.UTILISATION]
     sig[p.S_FAIR] = tenant_use.fair_share(region, batch.answer[i]["pair"])
     sig[p.S_PRIOR_RISK] = state.profile[slot, apps.P_COHORT]
@@ -204,11 +204,12 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
     )
     _place_all(table, count, now)
     usual, paces = address_table.usual_in(table), np.zeros(2)
+    loads = address_table.several_in(table)
     view, address, found, ranked = np.zeros(3), np.zeros(3), np.zeros(4), 0
     wall = now + batch.world[W_SKEW]
     for i in range(count):
         request, answer, slot = batch.request[i], batch.answer[i], batch.answer[i]["slot"]
-        service, tenant, kind = request["service"], state.tenant[slot], request["kind"]
+        tenant, kind = state.tenant[slot], request["kind"]
         token, source = np.uint64(request["token"]), np.uint64(request["source"])
         path, endpoint = np.uint64(request["path"]), np.uint64(request["endpoint"])
         cost, size, attempt = request["cost"], request["kilobytes"], request["attempt"]
@@ -218,11 +219,10 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
         )
         source_table.note_request(sources, source, np.uint64(request["app"]), new, now)
         batch.serial[NO_SOURCE] += source == 0
-        owner = state.tenant_key[slot]
-        answer["pair"] = pair = tenant_use.note_demand(region, service, owner, tenant, cost, now)
+        pair = several.note_demand(region, loads, batch, i, state.tenant_key[slot], tenant, now)
         _standing_signals(state, slot, region, subjects, rules, batch, i, wall, found)
         _spent_signals(state, slot, region, sources, rules, batch, i, now)
-        service_control.look(region, service, view)
+        service_control.look(region, region.pair[pair]["service"], view)
         used = state.clock[slot, apps.QUOTA_USED] / batch.signals[i][S_QUOTA_LIMIT]
         share, out = tenant_use.share_of_capacity(region, pair), batch.features[i]
         source_table.look(sources, source, now, address)
@@ -253,6 +253,7 @@ def observe(table: np.ndarray, count: int, now: float) -> int:
 def _consume(
     state: apps.State,
     region: shared.Region,
+    loads: np.ndarray,
     sources: source_table.Sources,
     batch: Batch,
     i: int,
@@ -271,7 +272,8 @@ def _consume(
         if unknown and batch.world[W_TREAT] == TREAT_SHARE:
             source_table.spend(sources, np.uint64(request["source"]), now)
             batch.world[W_ALL_TOKENS] -= 1.0
-        tenant_use.note_admitted(region, batch.answer[i]["pair"], request["cost"])
+        owner, number = state.tenant_key[slot], state.tenant[slot]
+        several.note_admitted(region, loads, batch, i, owner, number)
         return
     state.counts[slot, apps.C_REFUSED] += 1.0
     stage = batch.answer[i]["stage"]
@@ -304,7 +306,7 @@ def settle(table: np.ndarray, count: int, now: float) -> int:
         address_table.rules_in(table),
         address_table.sources_in(table),
     )
-    waiting = 0
+    loads, waiting = address_table.several_in(table), 0
     for i in range(count):
         answer, sig = batch.answer[i], batch.signals[i]
         slot = answer["slot"]
@@ -328,9 +330,8 @@ def settle(table: np.ndarray, count: int, now: float) -> int:
             reason,
             wait,
         )
-        _consume(
-            state, region, sources, batch, i, slot, action == p.ADMIT or sig[S_OBSERVE] != 0.0, now
-        )
+        passed = action == p.ADMIT or sig[S_OBSERVE] != 0.0
+        _consume(state, region, loads, sources, batch, i, slot, passed, now)
         wants = 0
         if batch.world[W_QUOTA_SHARE] < 1.0:
             answer["lease"] = quota.lease_size(
@@ -385,7 +386,7 @@ def project(table: np.ndarray, low: np.ndarray, high: np.ndarray, count: int, no
         # as `finish` will note it, once the wait is known
         retries.note(trial.refused, 0, now, path, token, endpoint, wait)
         apps.observe(trial, 0, now + wait, token, source, path, endpoint, cost, size, kind, attempt)
-        service_control.look(region, request["service"], view)
+        service_control.look(region, region.pair[batch.answer[i]["pair"]]["service"], view)
         source_table.look(sources, source, now + wait, address)
         usuals.look(usual, _tier_row(state, slot), state.tenant[slot], paces)
         features_of.features_of(

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from decider.contracts.config import Config, EndpointPolicy, Service
 from decider.contracts.normalise.paths import path_of
 from decider.engine.buffers import ROUTE_FORMAT
+from decider.engine.shared import several
 from decider.engine.text_hash import TextHash
 
 # Numbers, UUIDs, hexadecimal of 12 digits or more, a prefix with "_" (ord_1a2b), and any word of 20
@@ -67,6 +71,8 @@ class Route(NamedTuple):
     cost: float
     batch: str
     """How to ask for many at once, empty when there is no batch form."""
+    several: bool
+    """Whether it loads more services than its own."""
     unknown: bool
     """Whether the path could not be read, or no service was named and none has a prefix of it."""
 
@@ -151,9 +157,36 @@ class Router:
         # takes requests without a service: the one that has "/", else the first of the document
         self._fallback = self.service_at("/") or 0
         self._endpoints = [listed_endpoints(service) for service in config.services]
+        self._several = self._list_several()
+        self.several = several.rows_of(list(self._several.values()))
+        self._several_at = {key: at for at, key in enumerate(self._several, 1)}
         self._ids_tell = any(template_of(prefix) != prefix for prefix, _ in prefixes)
         self._others: dict[int | None, set[Names]] = {}
         self._forget()
+
+    def _list_several(self) -> dict[tuple[int, Names], list[tuple[int, float]]]:
+        """Return all services, with the costs there, of each endpoint that loads several. Keys: its
+        own service's row and its names.
+        """
+        found = {}
+        for row, listed in enumerate(self._endpoints):
+            dearest: dict[int, float] = {}
+            for names, policy in listed.items():
+                # services that an old document names and does not have are left out
+                others = {
+                    at: cost
+                    for name, cost in policy.costs.items()
+                    if (at := self.index.get(name, row)) != row
+                }
+                if others:
+                    found[row, names] = [(row, policy.cost), *_most(others)]
+                for at, cost in others.items():
+                    dearest[at] = max(cost, dearest.get(at, 0.0))
+            if dearest:
+                # no spelling of a path may be cheaper than a plain one
+                names = ("", UNREADABLE)
+                found[row, names] = [(row, cost_of(names, listed)), *_most(dearest)]
+        return found
 
     def _forget(self) -> None:
         # for each service that a gateway may name, and "" for none: by method and path, or by
@@ -222,12 +255,14 @@ class Router:
         policy = listed.get(names)
         cost, batch = cost_of(names, listed), policy.batch if policy else ""
         kind = kind_of(method, template, policy.sign_in if policy else None)
-        packed = _PACK(self._hash.one(method + template), cost, row, kind, batch != "")
         unreadable = template == UNREADABLE
+        loads = self._several_at.get((row, ("", UNREADABLE) if unreadable else names), 0)
+        packed = _PACK(self._hash.one(method + template), cost, row, kind, batch != "", loads)
         if policy is None and (unreadable or not self._told_apart(service, names)):
             known_method = method if method in _METHODS else OTHER_METHOD
             names = (known_method, template if unreadable else OTHER)
-        return Route(packed, *names, row, cost, batch, service is None or unreadable)
+        stray = service is None or unreadable
+        return Route(packed, *names, row, cost, batch, loads > 0, stray)
 
     def _told_apart(self, service: int | None, names: Names) -> bool:
         """Return whether an endpoint that the config does not name keeps its own name. The first
@@ -240,10 +275,36 @@ class Router:
 
 
 def listed_endpoints(service: Service) -> dict[Names, EndpointPolicy]:
-    """Return the endpoints of a service that the config document lists, by their names. Older
-    documents may write parameters in other ways.
+    """Return the endpoints of a service that the config document lists, by their names, each with
+    its cost there. Older documents may write parameters in other ways.
     """
-    return {(e.method, read_template(e.template)): e for e in service.endpoints}
+    return {
+        (e.method, read_template(e.template)): _with_cost(e, e.costs.get(service.name, e.cost))
+        for e in service.endpoints
+    }
+
+
+def endpoints_at(services: Sequence[Service], name: str) -> dict[Names, EndpointPolicy]:
+    """Return the listed endpoints that load a service, by their names, each with its cost there:
+    those of other services, then its own.
+    """
+    others = {
+        names: _with_cost(e, e.costs[name])
+        for service in services
+        for names, e in listed_endpoints(service).items()
+        if service.name != name and name in e.costs
+    }
+    own = (listed_endpoints(service) for service in services if service.name == name)
+    return {**others, **next(own, {})}
+
+
+def _with_cost(endpoint: EndpointPolicy, cost: float) -> EndpointPolicy:
+    return endpoint if endpoint.cost == cost else replace(endpoint, cost=cost)
+
+
+def _most(others: dict[int, float]) -> list[tuple[int, float]]:
+    """Return the services of an endpoint beside its own, the dearest if there are too many."""
+    return sorted(others.items(), key=lambda one: -one[1])[: several.MOST_EACH - 1]
 
 
 def cost_of(names: Names, listed: dict[Names, EndpointPolicy]) -> float:

@@ -131,7 +131,8 @@ class Batcher:
             decisions = self._engine.decide(requests)
             render = self._answers.check
             texts = [
-                render(decision, mark) for decision, mark in zip(decisions, marks, strict=True)
+                render(decision, mark, request.app)
+                for decision, mark, request in zip(decisions, marks, requests, strict=True)
             ]
         except Exception:  # noqa: BLE001 - whatever the engine raises, the connections need an answer
             self._failed(len(requests))

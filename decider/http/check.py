@@ -13,6 +13,9 @@ names the service that it will call.
 The path is the client's: one that cannot be read is decided as an unknown path, and refuses nobody.
 So are request id and attempt count: an odd one is ignored, and the decision's own id stands for the
 request.
+
+A browser's CORS preflight carries no credential, so it is decided as an app of its own for each
+client. Whether it is one, its method and fields say; no header claims it.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import re
 
 from decider.contracts.normalise.paths import path_of
 from decider.contracts.requests import CheckRequest
+from decider.http.identity import IdentityRule, app_of
 from decider.http.problem import RefusedError, malformed, url_too_long
 from decider.http.source import NAMED, SourceRule
 
@@ -51,41 +55,65 @@ TOKEN_PATTERN = rf"[ -~]{{0,{MAX_TOKEN}}}"
 
 APP = re.compile(APP_PATTERN.encode()).fullmatch
 _method = re.compile(METHOD_PATTERN.encode()).fullmatch
+# In front of the address in the name of an app that sends preflights.
+PREFLIGHT_APP = "preflights-of-"
 # Problems whose text never changes are made once, so that a flood of bad checks stays cheap.
 _NO_APP = malformed("The header x-sluice-app is missing: the gateway must say which app is asking.")
 _BAD_APP = malformed(
     "The header x-sluice-app must hold one app id of 1 to 128 visible ASCII characters, without a"
     " comma."
 )
-_BAD_TOKEN = malformed(
-    f"The credential in the header authorization must be at most {MAX_TOKEN} printable ASCII"
-    " characters."
-)
+_BAD_TOKEN = malformed(f"The credential must be at most {MAX_TOKEN} printable ASCII characters.")
 _LONG_URL = url_too_long("The URL", MAX_URL)
 _BAD_SIZE = malformed("The header x-sluice-bytes must be a whole number.")
 
 
 def read_check(
-    url: bytes, method: bytes, fields: Fields, body_bytes: int, source: SourceRule = NAMED
+    url: bytes,
+    method: bytes,
+    fields: Fields,
+    body_bytes: int,
+    source: SourceRule = NAMED,
+    identity: IdentityRule = None,
 ) -> CheckRequest:
     """Return the request to decide. `url` begins with PREFIX; `body_bytes` is the size of the
-    check's own body; `source` says which header names the client's address.
+    check's own body; `source` says which header names the client's address, `identity` what names
+    the app.
 
     Raise RefusedError, which says what part of the check is wrong.
     """
-    if (app := fields.get(b"x-sluice-app")) is None:
-        raise RefusedError(_NO_APP)
-    if APP(app) is None:
-        raise RefusedError(_BAD_APP)
     path = url[len(PREFIX) :]
     if path[:1] != b"/":
         method, path = _named(path, fields)
     # The query is left out, too: it often holds personal data, and no route depends on it.
     read = path_of(path.decode(errors="replace"))
-    request = CheckRequest(app.decode(), method.decode(), read, payload_bytes=body_bytes)
+    preflight = _is_preflight(method, fields)
+    app = _named_app(fields) if identity is None and not preflight else ""
+    request = CheckRequest(app, method.decode(), read, payload_bytes=body_bytes)
     if len(fields) > 1:
-        add_optional(request, fields, source)
+        header = b"authorization" if identity is None else identity.header.encode()
+        add_optional(request, fields, source, header)
+    if preflight:
+        request.app, request.token = PREFLIGHT_APP + request.source, ""
+    elif identity is not None:
+        request.app = app_of(identity, request.token, request.source)
     return request
+
+
+def _is_preflight(method: bytes, fields: Fields) -> bool:
+    """Return whether a browser asks whether a page may send a request (CORS preflight)."""
+    return method == b"OPTIONS" and bool(
+        fields.get(b"origin") and fields.get(b"access-control-request-method")
+    )
+
+
+def _named_app(fields: Fields) -> str:
+    """Return the app that the gateway names. Raise RefusedError."""
+    if (app := fields.get(b"x-sluice-app")) is None:
+        raise RefusedError(_NO_APP)
+    if APP(app) is None:
+        raise RefusedError(_BAD_APP)
+    return app.decode()
 
 
 def wants_nginx(url: bytes, fields: Fields) -> bool:
@@ -121,11 +149,16 @@ def _named(rest: bytes, fields: Fields) -> tuple[bytes, bytes]:
     return method, path
 
 
-def add_optional(request: CheckRequest, fields: Fields, source: SourceRule = NAMED) -> None:
+def add_optional(
+    request: CheckRequest,
+    fields: Fields,
+    source: SourceRule = NAMED,
+    credential_header: bytes = b"authorization",
+) -> None:
     """Add to `request` what the gateway may say beside app, method and path. Raise RefusedError for
     a malformed field.
     """
-    if (value := fields.get(b"authorization")) is not None:
+    if (value := fields.get(credential_header)) is not None:
         # Without the scheme, because "Bearer x" and a bare "x" are the same credential.
         scheme, _, credential = value.decode().partition(" ")
         token = credential.strip() or scheme

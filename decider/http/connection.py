@@ -26,15 +26,20 @@ _WANTED = frozenset(
     b"host connection upgrade expect content-type content-encoding content-length authorization"
     b" x-request-id x-forwarded-for x-original-method x-original-uri x-forwarded-method"
     b" x-forwarded-uri x-envoy-attempt-count x-sluice-app x-sluice-answer x-sluice-bytes"
-    b" x-sluice-attempt x-sluice-source x-sluice-service".split()
+    b" x-sluice-attempt x-sluice-source x-sluice-service origin"
+    b" access-control-request-method".split()
 )
 # Fields that may come more than once. A request with a second one of any other wanted field is
 # refused: gateway and decider might each believe a different one.
 _LISTS = frozenset((b"connection", b"upgrade"))  # the first one counts
 # What a client may have written of its own request: whatever it is, it refuses nobody.
-_HINTS = frozenset((b"x-request-id", b"x-sluice-attempt", b"x-envoy-attempt-count"))
+_HINTS = frozenset(
+    b"x-request-id x-sluice-attempt x-envoy-attempt-count origin"
+    b" access-control-request-method".split()
+)
 # Several make one list (RFC 9110, section 5.3), whose end counts; of x-sluice-source it is no
-# address, of x-sluice-service no service, and of an attempt count no number.
+# address, of x-sluice-service no service, and of an attempt count no number. Of a preflight's
+# fields it only counts that they are there.
 _JOINED = _HINTS | {b"x-forwarded-for", b"x-sluice-source", b"x-sluice-service"}
 # Fields that must be text. Clients write any bytes into the others, and what is not wanted is not
 # looked at.
@@ -155,14 +160,16 @@ class Connection(StatefulProtocol):
         self._count += 1
         self._head_bytes += len(name) + len(value)
         name = name.lower()
-        if not value.isascii() and name in _TEXTS:
+        is_credential = name == self._context.credential_header
+        if not value.isascii() and (is_credential or name in _TEXTS):
             try:
                 value.decode()
             except UnicodeDecodeError:
                 raise RefusedError(
                     problem.malformed("A header field is not valid UTF-8.")
                 ) from None
-        if name in _WANTED and not self._head_done:  # trailers say nothing here
+        # trailers say nothing here
+        if (is_credential or name in _WANTED) and not self._head_done:
             if name not in self._fields:
                 self._fields[name] = value
             elif name in _JOINED:
@@ -256,8 +263,9 @@ class Connection(StatefulProtocol):
                 problem.malformed(f"The header {self._duplicate.decode()} came more than once.")
             )
         if url.startswith(check.PREFIX) and url[9:10] in (b"/", b"?", b""):
+            context, method = self._context, self._parser.get_method()
             request = check.read_check(
-                url, self._parser.get_method(), fields, self._body_bytes, self._context.source
+                url, method, fields, self._body_bytes, context.source, context.identity
             )
             if check.wants_nginx(url, fields):
                 mark |= NGINX

@@ -10,6 +10,7 @@ import msgspec
 
 from decider.http import fast_path
 from decider.http.batcher import Batcher, Stats
+from decider.http.identity import IdentityRule
 from decider.http.responses import Answers
 from decider.http.source import NAMED, SourceRule
 
@@ -88,6 +89,7 @@ class ServerContext:
         health: Health,
         metrics: Metrics,
         source: SourceRule = NAMED,
+        identity: IdentityRule = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time()
@@ -103,7 +105,10 @@ class ServerContext:
         self.stopping = False
         self.source = source
         """Which header of a check names its client's address."""
-        self.plain = fast_path.PlainReader(limits.headers, source)
+        self.identity = identity
+        """What names a check's app; None: the gateway does, in x-sluice-app."""
+        self.credential_header = b"authorization" if identity is None else identity.header.encode()
+        self.plain = fast_path.PlainReader(limits.headers, source, identity)
         self.plain_most = min(fast_path.MOST, limits.head, limits.url)
         """Longest read, in bytes, that may be a plain check; 0 while stopping, when every answer
         says that it is the last.

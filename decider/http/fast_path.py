@@ -17,7 +17,9 @@ from typing import cast
 from decider.contracts.normalise.paths import path_of
 from decider.contracts.requests import CheckRequest
 from decider.http import check
+from decider.http.identity import IdentityRule
 from decider.http.source import NAMED, SourceRule
+from decider.identity.credentials import Credentials
 
 # Longest head, in bytes, that may be plain. Chosen: as much as `transport.HEAD_STEP` parses in one
 # turn, so that the fast path holds up the other connections no longer than the parser would.
@@ -30,9 +32,12 @@ SHAPES = 8
 # never look alike can take 1% of the time at most.
 LEARN_EVERY_S = 0.1
 
-# Fields that change how a request is read or answered, which only `connection` knows how to do.
-_UNUSUAL = frozenset(b"connection transfer-encoding upgrade expect x-sluice-answer".split())
-_NEEDED = frozenset((b"host", b"x-sluice-app"))
+# Fields that change how a request is read or answered, which only `connection` and `check` know how
+# to do.
+_UNUSUAL = frozenset(
+    b"connection transfer-encoding upgrade expect x-sluice-answer"
+    b" access-control-request-method".split()
+)
 # Visible ASCII without "?" and "#", which end a path; what of it is one, `path_of` says.
 # Possessive, here and below: a match that fails must fail in linear time.
 _PATH = r"/[!-\"$->@-~]*+"
@@ -43,14 +48,16 @@ _VALUES = {
     "host": r"[!-~]++",
     "content-length": "0",
     "x-sluice-app": rf"(?P<app>{check.APP_PATTERN}+)",
-    "authorization": rf"[!-~]++ (?P<token>(?! ){check.TOKEN_PATTERN}+)(?<! )",
     "x-sluice-service": "(?P<service>[!-~]*+)",
     "x-request-id": rf"(?P<request_id>[!-~]{{1,{check.MAX_REQUEST_ID}}}+)",
-    "x-sluice-bytes": "(?P<payload>[0-9]{1,15}+)",
+    "x-sluice-bytes": "(?P<payload>[0-9]{0,15}+)",
     "x-sluice-attempt": "(?P<attempt>[0-9]{1,6}+)",
     "x-envoy-attempt-count": "(?P<tries>[0-9]{1,6}+)",
 }
 _ANY_VALUE = "[ -~]*+"
+# The value of the header that holds the credential: behind a scheme, or alone.
+_CREDENTIAL = rf"[!-~]++ (?P<token>(?! ){check.TOKEN_PATTERN}+)(?<! )"
+_BARE_CREDENTIAL = rf"(?P<token>[!-~]{{1,{check.MAX_TOKEN}}}+)"
 # The value of the header that names the client's address; what of it is one, `SourceRule` says.
 _SOURCE = f"(?P<source>{_ANY_VALUE})"
 _TEXTS = ("app", "token", "source", "request_id")
@@ -61,11 +68,15 @@ Reader = Callable[[str], CheckRequest | None]
 class PlainReader:
     """The shapes that one server knows."""
 
-    __slots__ = ("_learn_at", "_most_fields", "_shapes", "_source")
+    __slots__ = ("_identity", "_learn_at", "_most_fields", "_needed", "_shapes", "_source")
 
-    def __init__(self, most_fields: int, source: SourceRule = NAMED) -> None:
+    def __init__(
+        self, most_fields: int, source: SourceRule = NAMED, identity: IdentityRule = None
+    ) -> None:
         self._most_fields = most_fields
-        self._source = source
+        self._source, self._identity = source, identity
+        names_app = "x-sluice-app" if identity is None else identity.header
+        self._needed = frozenset((b"host", names_app.encode()))
         self._shapes: list[Reader] = []
         self._learn_at = 0.0
 
@@ -95,26 +106,33 @@ class PlainReader:
         known = {name.lower() for name in names}
         if (
             len(known) == len(names) <= self._most_fields
-            and known >= _NEEDED
+            and known >= self._needed
             and known.isdisjoint(_UNUSUAL)
         ):
-            shape = _reader([name.decode("latin-1") for name in names], self._source)
+            shape = _reader(
+                [name.decode("latin-1") for name in names], self._source, self._identity
+            )
             # The check must match its own shape, or the shape would only cost time.
             if shape(data.decode("latin-1")) is not None:
                 self._shapes = [shape, *self._shapes[: SHAPES - 1]]
 
 
-def _pattern(names: list[str], source_header: str) -> re.Pattern[str]:
+def _pattern(names: list[str], source_header: str, identity: IdentityRule) -> re.Pattern[str]:
     values = _VALUES | {source_header: _SOURCE}
+    values["authorization"] = _CREDENTIAL
+    if identity is not None:
+        if identity.header != "authorization":
+            values |= {"authorization": _ANY_VALUE, identity.header: _BARE_CREDENTIAL}
+        values["x-sluice-app"] = _ANY_VALUE  # whoever wrote it
     fields = "".join(
         rf"{re.escape(name)}: ?+{values.get(name.lower(), _ANY_VALUE)}\r\n" for name in names
     )
     return re.compile(rf"{_START}{fields}\r\n()", re.ASCII)
 
 
-def _reader(names: list[str], source: SourceRule) -> Reader:
+def _reader(names: list[str], source: SourceRule, identity: IdentityRule = None) -> Reader:
     """Return a reader of checks whose header fields have exactly these names in this order."""
-    pattern, to_source = _pattern(names, source.header), source.read
+    pattern, to_source = _pattern(names, source.header, identity), source.read
     # The last group is empty: a field that the shape lacks reads as "" without a branch per check.
     group, nothing = pattern.groupindex, pattern.groups
     app, *texts = (group.get(name, nothing) for name in _TEXTS)
@@ -141,11 +159,26 @@ def _reader(names: list[str], source: SourceRule) -> Reader:
             return None
         request = read_texts(found)
         if payload is not None:
-            request.payload_bytes = int(found[payload])
+            request.payload_bytes = int(found[payload] or 0)
         if attempt is not None:
             request.attempt = int(found[attempt])
         elif tries is not None:
             request.attempt = max(0, int(found[tries]) - 1)
         return request
 
-    return read if payload is attempt is tries is None else read_numbers
+    plain = read if payload is attempt is tries is None else read_numbers
+    return plain if identity is None else _known_only(plain, identity)
+
+
+def _known_only(plain: Reader, identity: Credentials) -> Reader:
+    """Return a reader of checks whose credential names its app at once; any other may have to be
+    refused, which is not for the fast path.
+    """
+
+    def read(text: str) -> CheckRequest | None:
+        if (request := plain(text)) is None or (app := identity.known(request.token)) is None:
+            return None
+        request.app = app
+        return request
+
+    return read

@@ -57,6 +57,14 @@ def malformed(detail: str) -> Problem:
     return Problem("malformed-request", 400, "Malformed request", detail)
 
 
+def unauthorized(detail: str, error: str = "") -> Problem:
+    """Make a 401 with its WWW-Authenticate field; `error` as in RFC 6750, section 3.1, "" where the
+    request has no credential.
+    """
+    challenge = f'Bearer error="{error}"' if error else "Bearer"
+    return Problem("unauthorized", 401, "Unauthorized", detail, (("www-authenticate", challenge),))
+
+
 def not_found(detail: str) -> Problem:
     """Make a 404: there is nothing at this address."""
     return Problem("not-found", 404, "No such address", detail)

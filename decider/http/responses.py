@@ -31,6 +31,10 @@ NGINX = 4
 KEEP = 8
 
 
+# Names the app that the decider found in the credential.
+APP_HEADER = "sluice-app"
+
+
 class _Words(NamedTuple):
     title: str
     detail: str
@@ -103,7 +107,11 @@ _STATUS_LINES = {s: f"HTTP/1.1 {s} {problem.phrase(s)}\r\n" for s in set(HTTP_ST
 class Answers:
     """The renderer of responses. It keeps the Date field; the owner must refresh it with `tick`."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, names_apps: bool = False) -> None:
+        """Set up the renderer at `now`, unix seconds. `names_apps`: whether an answer to a check
+        names the app, because the gateway's log cannot know what the decider found in a credential.
+        """
+        self._names_apps = names_apps
         self.tick(now)
 
     def tick(self, now: float) -> None:
@@ -113,7 +121,7 @@ class Answers:
             f"HTTP/1.1 200 OK\r\n{self._date}content-length: 0\r\n{_ACTION_LINES[Action.ADMIT]}"
         )
 
-    def check(self, decision: Decision, mark: int) -> str:
+    def check(self, decision: Decision, mark: int, app: str = "") -> str:
         """Return the whole response to one check."""
         fields = ratelimit_fields.lines(
             decision.limit,
@@ -122,6 +130,8 @@ class Answers:
             decision.reset,
             retry_after(decision) if decision.action else 0,
         )
+        if self._names_apps:
+            fields += f"{APP_HEADER}: {app}\r\n"
         if mark or decision.action:
             return self._check_marked(decision, mark, fields)
         return f"{self._admit}{decision.id.hex()}\r\n{fields}\r\n"

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from decider.http.batcher import Batcher, Decides, Stats
 from decider.http.connection import Connection
 from decider.http.context import Health, Limits, Metrics, ServerContext
+from decider.http.identity import IdentityRule
 from decider.http.responses import Answers
 from decider.http.source import NAMED, SourceRule
 
@@ -34,9 +35,11 @@ class HttpServer:
         limits: Limits | None = None,
         on_decided: Callable[[], None] = _nothing,
         source: SourceRule = NAMED,
+        identity: IdentityRule = None,
     ) -> None:
         """Serve `engine`. `on_decided` is called after each engine.decide, before its answers are
-        written; it must be quick. `source` says which header of a check names its client's address.
+        written; it must be quick. `source` says which header of a check names its client's address,
+        `identity` what names its app.
         """
         self.limits = limits or Limits()
         self.stats = Stats()
@@ -46,7 +49,7 @@ class HttpServer:
         self._health = health
         self._metrics = metrics
         self._on_decided = on_decided
-        self._source = source
+        self._source, self._identity = source, identity
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -58,7 +61,7 @@ class HttpServer:
     async def start(self, host: str, port: int) -> None:
         """Bind and serve. Raise OSError when the address cannot be bound."""
         loop = asyncio.get_running_loop()
-        answers = Answers(time.time())
+        answers = Answers(time.time(), names_apps=self._identity is not None)
         batcher = Batcher(self._engine, answers, self.stats, self._on_decided)
         self._context = ServerContext(
             batcher,
@@ -68,6 +71,7 @@ class HttpServer:
             self._health,
             self._metrics,
             self._source,
+            self._identity,
         )
         self._server = await loop.create_server(
             lambda: Connection(self._context), host, port, backlog=BACKLOG

@@ -59,6 +59,9 @@ UNSERVED = frozenset({"UAEX", "RL", "RLSE", "NR", "NC", "DPE", "IH"})
 # of nginx.
 HUNG_UP = frozenset({0, 499})
 
+# How the details of requests begin that a filter of Envoy refused without a response flag.
+REFUSED_AT_GATEWAY = ("jwt_authn_access_denied", "rbac_access_denied")
+
 log = logging.getLogger("sluice.feedback")
 _app = re.compile(r"[!-+\--~]{1,128}").fullmatch
 _name = re.compile(r"[!-~]{1,128}").fullmatch
@@ -69,7 +72,9 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def _was_served(read: LogLine) -> bool:
-    return read.status not in HUNG_UP and UNSERVED.isdisjoint(read.flags.split(","))
+    if read.status in HUNG_UP or read.details.startswith(REFUSED_AT_GATEWAY):
+        return False
+    return UNSERVED.isdisjoint(read.flags.split(","))
 
 
 def outcome(line: bytes, now: float) -> Outcome | None:

@@ -44,6 +44,8 @@ class _Written(msgspec.Struct):
     """As the gateway routed it."""
     named: str | None = None
     """Service that the gateway named when it asked."""
+    details: str | None = None
+    """Why the gateway answered by itself, or that the service did, as Envoy says."""
 
 
 class _CaddyRequest(msgspec.Struct):
@@ -82,6 +84,8 @@ class LogLine(NamedTuple):
     path: str
     named: str
     """Service that the gateway named when it asked."""
+    details: str
+    """Why Envoy answered by itself, or that the service did."""
 
 
 _decode = msgspec.json.Decoder(_Written, strict=False).decode
@@ -120,6 +124,7 @@ def _of_formats(read: _Written) -> LogLine:
         read.method or "",
         read.path or "",
         read.named or "",
+        read.details or "",
     )
 
 
@@ -139,6 +144,7 @@ def _of_caddy(read: _CaddyLine) -> LogLine:
         read.request.method,
         read.request.uri,
         service,
+        "",
     )
 
 

@@ -29,7 +29,9 @@ from decider.engine.known_apps import table as known_apps
 from decider.engine.quota import POOL_SHARE
 from decider.http import source
 from decider.http.server import HttpServer
+from decider.identity.errors import IdentityFileError
 from decider.node.config_keeper import Keeper
+from decider.node.identity_keeper import IdentityKeeper
 from decider.node.known_keeper import KnownKeeper
 from decider.node.lease_ledger import LedgerError
 from decider.node.store_sync import StoreSync
@@ -83,6 +85,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="read the client's address from x-forwarded-for, with N trusted proxies in front of"
         " the gateway; when left out, from x-sluice-source, which the gateway must set",
     )
+    parser.add_argument(
+        "--identity",
+        type=Path,
+        metavar="FILE",
+        help="read the app from the credential, as the settings in FILE say; when left out, from"
+        " x-sluice-app, which the gateway must set",
+    )
     options = parser.parse_args(arguments)
     if not options.valkey:
         parser.error("set VALKEY_URL, or name Valkey with --valkey")
@@ -96,8 +105,7 @@ def read_keys(directory: Path) -> tuple[dict[str, Ed25519PublicKey], bytes]:
     keys can be rotated. Raise StartError when the files cannot be read.
     """
     try:
-        lines = (directory / "config.pub").read_text().split()
-        keys = [Ed25519PublicKey.from_public_bytes(bytes.fromhex(line)) for line in lines]
+        keys = configs.read_public_keys(directory / "config.pub")
         token_key = bytes.fromhex((directory / "token.key").read_text().strip())
     except (OSError, ValueError) as error:
         raise StartError(
@@ -106,7 +114,7 @@ def read_keys(directory: Path) -> tuple[dict[str, Ed25519PublicKey], bytes]:
         ) from error
     if not keys or not token_key:
         raise StartError(f"config.pub or token.key in {directory} is empty")
-    return {configs.key_id(key): key for key in keys}, token_key
+    return keys, token_key
 
 
 def own_share(data: Path, nodes: int) -> float:
@@ -152,6 +160,13 @@ def warm_up(engine: Engine) -> None:
     kernels.promise(table, none, 0, now)
 
 
+def _identity_of(path: Path | None) -> IdentityKeeper | None:
+    try:
+        return IdentityKeeper(path) if path else None
+    except IdentityFileError as error:
+        raise StartError(f"--identity {error}") from error
+
+
 class Decider:
     """The parts of one process, started and stopped in order."""
 
@@ -173,12 +188,15 @@ class Decider:
             self.engine, keys, options.data, options.models, self.store_sync.fetch_model
         )
         self.known = KnownKeeper(self.engine, keys, options.data)
+        self.identity = _identity_of(options.identity)
+        self.store_sync.identity = self.identity
         self.http = HttpServer(
             self.engine,
             self.health,
             self.metrics,
             on_decided=self.store_sync.look_at_wants,
             source=source.NAMED if hops is None else source.forwarded(hops),
+            identity=self.identity.credentials if self.identity else None,
         )
         self._day = ""
 
@@ -227,6 +245,7 @@ class Decider:
         }
         for name, (kind, value) in figures.items():
             lines += [f"# TYPE {name} {kind}", f"{name} {value}"]
+        lines += self.identity.metrics() if self.identity else []
         return ("\n".join(lines) + "\n").encode()
 
     async def _tick(self) -> None:
@@ -259,6 +278,8 @@ class Decider:
             asyncio.create_task(self.store_sync.run(self.keeper, self.known)),
             asyncio.create_task(self._watch_file()),
         ]
+        if self.identity is not None:
+            duties.append(asyncio.create_task(self.identity.watch()))
         warm_up(self.engine)
         # The port stays closed before the first config: a gateway then asks another decider, or its
         # own limit holds when there is none.

@@ -27,6 +27,7 @@ from decider.engine.engine import Engine
 from decider.engine.shared.peers import MOST_PEERS, REPORT_S
 from decider.node import commands
 from decider.node.config_keeper import Keeper
+from decider.node.identity_keeper import IdentityKeeper
 from decider.node.known_keeper import KnownKeeper
 from decider.node.lease_ledger import LeaseLedger
 from decider.node.leasing import Leasing
@@ -72,6 +73,7 @@ class StoreSync:
         self.routing = RoutingWatch(engine)
         self.keeper: Keeper | None = None
         self.known: KnownKeeper | None = None
+        self.identity: IdentityKeeper | None = None
         self.events_sent = 0
         self._store_error = ""
         self._bad_message, self._bad_until = "", 0.0
@@ -345,6 +347,7 @@ class StoreSync:
             leases_wait=self.leasing.waits_for,
             leases_refused=self.leasing.refused,
             routing=self.routing.status(time.monotonic()),
+            identity=self.identity.status() if self.identity else store.IdentityStatus(),
             **self._fleet_status(),
         )
 

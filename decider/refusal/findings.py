@@ -18,6 +18,10 @@ from decider.refusal.true_cause import find_true_cause
 MOST = 4
 
 
+# Features that tell one finding, at most, and the least that each weighs as a share of the
+# strongest. Chosen: what is named adds up to what is claimed, and many small effects of one cause
+# do not outweigh a strong one that nobody then reads of.
+MOST_MEMBERS, LEAST_SHARE = 3, 1.0 / 3.0
 # A value stands out from what was usual by more than this share of it. Chosen: nobody who reads
 # "only 0.19, usual 0.2" takes that for a reason.
 LEAST_DIFFERENCE = 0.1
@@ -33,9 +37,11 @@ class Finding(NamedTuple):
     high: bool
     """Whether its value is at least what was usual in training."""
     weight: float
-    """Sum of the cause's SHAP values, log-odds; above 0."""
+    """Sum of its members' SHAP values, log-odds, or of all the cause's if that is less; above 0."""
     members: tuple[int, ...]
-    """All features of the cause that stand out and spoke against the request, strongest first."""
+    """The features that tell it, strongest first: of those that stand out and spoke against the
+    request, the strongest, and others that weigh nearly as much.
+    """
 
     @property
     def feature(self) -> Feature:
@@ -44,7 +50,19 @@ class Finding(NamedTuple):
     @property
     def code(self) -> str:
         """Stable reason code, for staff and receipts."""
-        return f"{self.feature.code}_{'HIGH' if self.high else 'LOW'}"
+        return code_of(self.feature, high=self.high)
+
+
+def code_of(feature: Feature, *, high: bool) -> str:
+    """Return the reason code of a feature and a side."""
+    return f"{feature.code}_{'HIGH' if high else 'LOW'}"
+
+
+def is_high(k: int, value: float, usual: Sequence[float] | None) -> bool:
+    """Return whether an adverse value of feature `k` counts as high: only one that is known to be
+    below the usual counts as low.
+    """
+    return usual is None or not value < usual[k]
 
 
 # Places in the registry of each cause's features, computed once: `findings` runs for every refusal
@@ -106,15 +124,21 @@ def findings(
         # not count: they would lend their weight to a feature that hardly matters.
         weight = sum(contributions[k] for k in members if contributions[k] < 0.0 or k in adverse)
         if adverse and weight > 0.0:
-            heavy.append((weight, sorted(adverse, key=lambda k: -contributions[k])))
+            named = _members(adverse, contributions)
+            heavy.append((min(weight, sum(contributions[k] for k in named)), named))
     heavy.sort(key=lambda one: -one[0])
     found = []
-    for weight, adverse in heavy[:MOST]:
-        lead = adverse[0]
-        # A value counts as low only where it is known to be below the usual one.
-        high = usual is None or not values[lead] < usual[lead]
-        found.append(Finding(lead, high, weight, tuple(adverse)))
+    for weight, named in heavy[:MOST]:
+        lead = named[0]
+        high = is_high(lead, values[lead], usual)
+        found.append(Finding(lead, high, weight, tuple(named)))
     return found
+
+
+def _members(adverse: list[int], contributions: Sequence[float]) -> list[int]:
+    """Return the features that tell a finding, strongest first."""
+    ordered = sorted(adverse, key=lambda k: -contributions[k])[:MOST_MEMBERS]
+    return [k for k in ordered if contributions[k] >= LEAST_SHARE * contributions[ordered[0]]]
 
 
 def told(action: Action, reason: Reason, found: Sequence[Finding]) -> tuple[tuple[str, str], ...]:

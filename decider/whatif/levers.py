@@ -13,7 +13,7 @@ other apps or tenants do. A test compares these sets with the registry.
 | day | most requests a second, the whole UTC day | as pace, and the quota by the whole day |
 | wait | seconds of silence before asking again | windows, retries, tokens, budget, price, place |
 | batch | items in one call of the batch form | pace, cost, paths, tokens, writes, its cost |
-| retries | share of requests sent too soon or while refused | shares and counts of such, pace |
+| retries | share of requests refused or repeating refused ones | shares and counts of such, pace |
 | errors | share of answers that were 4xx | shares and counts of all 4xx answers |
 | credentials | different credentials in two minutes | that count |
 | resources | different paths in two minutes | that count |
@@ -123,7 +123,7 @@ LEVERS: tuple[Lever, ...] = (
     ),
     Lever(
         "retries",
-        "Requests sent too soon or while refused",
+        "Requests refused or repeating refused ones",
         "share",
         False,
         frozenset(

@@ -420,7 +420,7 @@ def move_batch(x: Rows, s: Rows, level: Levels, ground: Ground) -> None:
 
 
 def insisting(x: Rows) -> Levels:
-    """Return the share (n,) of the minute's requests sent again too soon or while being refused."""
+    """Return the share (n,) of the minute's requests that were refused or repeated refused ones."""
     # The largest of three, because one request can count in all of them.
     found: Levels = np.nan_to_num(x[:, [F[name] for name in INSISTING]]).max(axis=1)
     return found

@@ -19,7 +19,7 @@ from decider.contracts.signals import unpack
 from decider.contracts.units import digits
 from decider.contracts.vocabulary import Action, Tier
 from decider.engine.lists import APP, TENANT, compile_subjects, consult
-from decider.engine.routing import cost_of, listed_endpoints
+from decider.engine.routing import cost_of, endpoints_at
 from decider.engine.text_hash import TextHash
 
 # Each process has a key of its own, because its hashes are not stored or compared elsewhere.
@@ -126,7 +126,8 @@ def find_endpoint(config: Config, event: Event) -> tuple[float, float] | None:
     service = next((s for s in config.services if s.name == event.service), None)
     if service is None:
         return None
-    names, listed = (event.method, event.endpoint), listed_endpoints(service)
+    names = (event.method, event.endpoint)
+    listed = endpoints_at(config.services, service.name)
     # The engine gives an endpoint that the config does not list no batch form.
     batchable = names in listed and bool(listed[names].batch)
     return cost_of(names, listed), float(batchable)

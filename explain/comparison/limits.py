@@ -15,10 +15,11 @@ from decider.contracts.config import Config
 from decider.contracts.event import Event
 from decider.contracts.signals import INDEX as S
 from decider.contracts.signals import service_is_short
+from decider.contracts.units import cut_figures, figure, price_figure
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage
 from decider.engine.shared.tenant_use import USE_TAU_S
 from decider.whatif import replay
-from decisions.reason_text import cut_figures, figure, find_telling_reason, price_figure
+from decisions.reason_text import find_telling_reason
 
 # The limit that each machine reason is about. It lists every reason that the policy function can
 # return; NONE is not among them.
@@ -193,7 +194,7 @@ def _cheap(event: Event, score: float, rank_from: float) -> _Row:
 
 def _risk(event: Event, cut: float | None) -> _Row:
     if event.risk is None:
-        return "risk", Stage.RANK.label, "Risk", "–", "–", "–", "not asked"
+        return "risk", Stage.RANK.label, "Risk", "none", "no model was asked", "–", "not asked"
     if cut is None:
         return (
             "risk",
@@ -216,7 +217,7 @@ def _value(event: Event, signals: np.ndarray, see: dict[str, float]) -> _Row:
     label = "Worth of the request"
     # Without a value the model was not asked, and the worth decided nothing.
     if event.value is None:
-        return "value", Stage.RANK.label, label, "–", "–", "–", "not asked"
+        return "value", Stage.RANK.label, label, "none", "no model was asked", "–", "not asked"
     cost = policy.price_for(signals, policy.USE_ALL) * see["cost"]
     much = price_figure(cost) if cost > 0.0 else "nothing"
     value, usual = units.told_apart(event.value, see["prior_value"])
@@ -236,6 +237,8 @@ def _service(event: Event, config: Config, see: dict[str, float]) -> _Row:
         f" {units.plan_figure(service.capacity)} units/s when short"
     )
     load, price = see["service_utilisation"], see["service_price"]
+    if price > 0.0 and not service_is_short(see):
+        limit += f"; not for this one, {_why_unpriced(see)}"
     shown = f"{price_figure(price) if price > 0 else 'none'} at {load * 100:.0f}% load"
     return (
         "service",
@@ -248,8 +251,24 @@ def _service(event: Event, config: Config, see: dict[str, float]) -> _Row:
     )
 
 
+# Cost units a second below which a load is shown as 0. Chosen: an average that decays never gets
+# there, and nobody reads twenty zeros.
+_LEAST_LOAD = 0.001
+
+
+def _why_unpriced(see: dict[str, float]) -> str:
+    """Return as a clause why the price of a short service does not count for a request."""
+    if see["waited"] > 0.0:
+        return "which had waited as told"
+    return "as all demand of its tier and those above fits"
+
+
 def _share(event: Event, see: dict[str, float], admitted: bool) -> _Row:
-    use, fair = see["tenant_usage"], see["tenant_fair_share"]
+    # what rounds to none is none: an idle tenant is over no share
+    use, fair = (
+        0.0 if load < _LEAST_LOAD else load
+        for load in (see["tenant_usage"], see["tenant_fair_share"])
+    )
     # Usage is an exponential average, in which a request of cost c adds c over the time constant.
     after = use + (see["cost"] / USE_TAU_S if admitted else 0.0)
     # The fair share is infinite while the demand of the tier and of those above it fits.

@@ -31,10 +31,10 @@ from datetime import datetime
 from django.db import connection
 
 from control.config import documents
-from decider.contracts.config import Config, EndpointPolicy
+from decider.contracts.config import Config, EndpointPolicy, Service
 from decider.contracts.signals import service_is_short
 from decider.contracts.vocabulary import Action, Reason
-from decider.engine.routing import Names, cost_of, listed_endpoints
+from decider.engine.routing import Names, cost_of, endpoints_at, listed_endpoints
 from decisions import reason_text
 from decisions.models import Decision, utc
 from decisions.search import lookup
@@ -116,7 +116,7 @@ _SCOPES = {
     "tenant": (
         "CASE WHEN app = %(app)s THEN 'own' ELSE 'apps' END",
         "app",
-        "service = %(service)s AND tenant = %(tenant)s",
+        "{served} AND tenant = %(tenant)s",
     ),
     "service": (
         (
@@ -124,7 +124,7 @@ _SCOPES = {
             " 'tenants' END"
         ),
         "CASE WHEN tenant = %(tenant)s THEN app ELSE tenant END",
-        "service = %(service)s",
+        "{served}",
     ),
 }
 # Grouping sets give the load by endpoint and a group's distinct participants in one reading:
@@ -139,6 +139,9 @@ FROM (SELECT {group} AS grp, {who} AS who, method, endpoint, inclusion_probabili
         AND (action = 0 OR observed) AND {where}) AS d
 GROUP BY GROUPING SETS ((grp, method, endpoint), (grp))
 """
+# Whether a decision is about a request that loaded the service.
+_SERVED = "service = %(service)s"
+_SERVED_OR = f"({_SERVED} OR method || ' ' || endpoint = ANY(%(loading)s))"
 _OTHERS = {
     "tokens": "other credentials of the app",
     "apps": "other apps of the tenant",
@@ -202,8 +205,11 @@ _UNTIL = "when the four minutes it fell in are over and stored."
 def _groups(d: Decision, scope: str, config: Config | None) -> list[LoadGroup]:
     group, who, where = _SCOPES[scope]
     since, until = find_cell(d.at.timestamp())
-    values: dict[str, str | datetime | uuid.UUID] = {
+    listed = _costs(d, scope, config.services if config else [])
+    values: dict[str, str | datetime | uuid.UUID | list[str]] = {
         "app": d.app,
+        # A decision about an endpoint that loads several services is stored under one of them.
+        "loading": [f"{m} {t}" for (m, t), e in listed.items() if e.costs],
         "tenant": d.tenant,
         "service": d.service,
         "token": d.token_digest,
@@ -215,15 +221,23 @@ def _groups(d: Decision, scope: str, config: Config | None) -> list[LoadGroup]:
         "last": lookup.id_at(until + 300.0),
     }
     with connection.cursor() as cursor:
+        where = where.format(served=_SERVED_OR if values["loading"] else _SERVED)
         sql = _SQL.format(group=group, who=who, where=where, table=d._meta.db_table)
         cursor.execute(sql, values)
         rows = cursor.fetchall()
-    services = config.services if config else []
-    listed = {names: e for s in services for names, e in listed_endpoints(s).items()}
     return [
         _add_up(key, [row for row in rows if row[0] == key], listed)
         for key in sorted({row[0] for row in rows})
     ]
+
+
+def _costs(d: Decision, scope: str, services: list[Service]) -> dict[Names, EndpointPolicy]:
+    """Return the listed endpoints with their costs at the service whose load is told; where that is
+    an app's own limit, with each one's cost at its own service.
+    """
+    if scope == "app":
+        return {names: e for s in services for names, e in listed_endpoints(s).items()}
+    return endpoints_at(services, d.service)
 
 
 def _add_up(key: str, rows: list[_LoadRow], listed: dict[Names, EndpointPolicy]) -> LoadGroup:

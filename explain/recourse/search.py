@@ -10,7 +10,7 @@ request again (`replay.decide_under`) and admit it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 
 import msgspec
@@ -18,104 +18,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decider import policy
-from decider.contracts.config import Config, EndpointPolicy
+from decider.contracts.config import Config
 from decider.contracts.event import Event
 from decider.contracts.signals import INDEX as S
+from decider.contracts.units import cut_figures
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage
-from decider.engine.routing import WRITES, listed_endpoints
+from decider.engine.routing import WRITES, endpoints_at
 from decider.scoring.model import Model
 from decider.whatif import replay
 from decider.whatif.levers import BY_NAME, LEVERS, Lever
 from decider.whatif.moves import Ground
-from decisions.reason_text import cut_figures, figure
-from explain.recourse import grid, text
+from explain.recourse import choice, grid, text
+from explain.recourse.ways import Change, Recourse, Way
 
-# Most ways shown. Chosen: people read a list of this length to its end.
-SHOWN_WAYS = 4
 # A level is steady when it and the next levels, this many in all, are admitted: advice on the edge
 # helps nobody.
 STEADY_LEVELS = 3
-# Most misses shown: levers that are not enough alone. Chosen: they only explain the ways.
-SHOWN_MISSES = 2
-# Levers whose miss is worth showing to an owner.
-_TELLING = frozenset({"errors", "retries", "pace", "spread"})
+# A way that is admitted with less risk than this to spare is called narrow. Chosen: with two digits
+# both figures would read alike.
+NARROW = 0.01
 # Levels of each lever that are tried in pairs: 81 combinations a pair of levers keep a search with
 # all pairs at tens of milliseconds.
 PAIR_LEVELS = 9
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One lever that was pulled, with its levels before and after, in `unit`."""
-
-    lever: str
-    """Name in `decider.whatif.levers`."""
-    label: str
-    before: float
-    after: float
-    unit: str
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """Changes that belong together, and how the request is decided with them."""
-
-    changes: tuple[Change, ...]
-    action: int
-    risk: float | None
-    """Risk with the change; None when no model would be asked."""
-    sentence: str
-    short: str
-    """As it continues the action's word: "at 12 requests a second, spread over time"."""
-    was: str
-    """What the app did instead, in words."""
-    effort: float
-    """How large the change is, to compare levers: no unit."""
-    steady: bool = True
-    """Whether a little more of the change is admitted as well. A way that is not steady is shown
-    only when no steady one is found, and says so.
-    """
-    unchanged: bool = False
-    """Whether the action is the same as in the record."""
-    edge: float | None = None
-    """Risk at which the action would change, with the change made: where an admit ends, or where a
-    refusal begins. None where the admit goes on to 1 or the refusal begins at 0. The record's own
-    threshold is another one, because load, tokens and value change as well.
-    """
-
-    @property
-    def admits(self) -> bool:
-        return self.action == Action.ADMIT
-
-    @property
-    def percent(self) -> float:
-        """Place of its risk on the scale, percent."""
-        return round(100.0 * (self.risk or 0.0), 2)
-
-    @property
-    def edge_percent(self) -> float:
-        """Place of its edge on the scale, percent."""
-        return round(100.0 * (self.edge or 0.0), 2)
-
-    @property
-    def figures(self) -> tuple[str, ...]:
-        """Its risk and its edge, with enough digits to differ; the risk alone without an edge."""
-        if self.edge is None:
-            return (figure(self.risk),)
-        return cut_figures(self.risk or 0.0, self.edge)
-
-
-@dataclass(frozen=True, slots=True)
-class Recourse:
-    """The ways that would have been admitted, smallest change first, and the largest change of
-    levers that would not have been enough alone.
-    """
-
-    ways: tuple[Way, ...] = ()
-    missed: tuple[Way, ...] = ()
-    none: str = ""
-    """Why there is no way back; empty when there is one."""
-
 
 _NOT_THE_OWNERS = {
     Reason.BLOCK_LISTED: "It is on the block list. Only people here can take it off.",
@@ -128,10 +52,10 @@ _NOT_THE_OWNERS = {
         "An operator override refuses it until it expires, whatever the app does."
     ),
 }
-NOTHING_FOUND = (
-    "It would not have been admitted with any change its owner could have made, alone or together."
+NOTHING_FOUND = "Nothing that was tried would have admitted it, alone or together."
+UNTRIED = (
+    "Not tried: other endpoints or methods, and what no owner changes (tier, age, cohort, history)."
 )
-UNCHANGED = "What remains is what no owner changes: its tier, age, cohort and history."
 NO_WAIT = "After a block no wait is promised: a person has to look at it."
 MODEL_AWAY = "The model that decided is not here, so no change can be verified."
 
@@ -151,7 +75,7 @@ class _Case:
         # float64 while levers move, so that several moves do not add up rounding errors.
         self.x, self.s = features.astype(np.float64), signals
         self.s[S["retry_hint"]] = 0.0
-        self.batch = next((e.batch for e in _endpoints(event, config) if e.batch), "")
+        self.batch = _batch_form(event, config)
         self.ground = _ground(event, config, self.s, self.batch)
 
     def decide(
@@ -184,32 +108,31 @@ class _Case:
         return x, s
 
 
-def _endpoints(event: Event, config: Config) -> list[EndpointPolicy]:
-    names = (event.method, event.endpoint)
-    listed = (listed_endpoints(s).get(names) for s in config.services if s.name == event.service)
-    return [found for found in listed if found]
+def _batch_form(event: Event, config: Config) -> str:
+    found = endpoints_at(config.services, event.service).get((event.method, event.endpoint))
+    return found.batch if found else ""
 
 
 def _ground(event: Event, config: Config, s: NDArray[np.float64], batch: str) -> Ground:
     # The batch form has a cost of its own. Without an entry it costs what the request did.
     method, _, template = batch.partition(" ")
-    listed = (listed_endpoints(s).get((method, template)) for s in config.services)
-    costs = [found.cost for found in listed if found]
+    form = endpoints_at(config.services, event.service).get((method, template))
     return Ground(
         quota=float(s[S["quota_limit"]]) / max(1, config.nodes),
         budget_per_hour=0.0
         if s[S["error_budget_rate"]] > 0.0
         else config.tiers[event.tier].error_budget_per_hour,
-        batch_cost=costs[0] if costs else float(s[S["cost"]]),
+        batch_cost=form.cost if form else float(s[S["cost"]]),
         batch_writes=method in WRITES,
         at=event.at,
         told=0.0 if event.observed else event.retry_after,
     )
 
 
-def find_recourse(event: Event, config: Config, model: Model | None) -> Recourse:
+def find_recourse(event: Event, config: Config, model: Model | None, named: str = "") -> Recourse:
     """Return the recourse of a refusal; an admit has none. `config` and `model` are those it was
-    decided with. A search takes milliseconds, so a page can wait for it.
+    decided with. `named`: feature of its strongest reason, "" where that did not decide. A search
+    takes milliseconds, so a page can wait for it.
 
     Raises ReplayError when the record cannot be decided again here.
     """
@@ -219,10 +142,10 @@ def find_recourse(event: Event, config: Config, model: Model | None) -> Recourse
         return Recourse(none=why or _NOT_THE_OWNERS[Reason.OVERRIDE_REFUSE])
     if model is None and event.ml_state == MlState.LIVE:
         return Recourse(none=MODEL_AWAY)
-    return _search_ways(_Case(event, config, model))
+    return _search_ways(_Case(event, config, model), named)
 
 
-def _search_ways(case: _Case) -> Recourse:
+def _search_ways(case: _Case, named: str) -> Recourse:
     """Return the recourse of a refusal that its owner can do something about."""
     event = case.event
     levels = {
@@ -238,48 +161,14 @@ def _search_ways(case: _Case) -> Recourse:
     # and more changes only when no pair does.
     if not ways and (way := _search_pairs(case, levels) or _search_more(case, levels)):
         ways = [way]
-    ways = _choose_ways(ways, event)
-    missed = _choose_misses(missed, event, {change.lever for way in ways for change in way.changes})
+    ways = choice.order_ways(ways, event, named)
+    missed = choice.choose_misses(missed, ways, event, named)
     return Recourse(
         tuple(_with_edge(case, way) for way in ways),
-        tuple(_with_edge(case, way) for way in missed[: _count_misses(missed, ways)]),
+        tuple(_with_edge(case, way) for way in missed),
         "" if ways else _explain_none(case, levels),
+        choice.describe_named(ways, missed, named),
     )
-
-
-def _choose_ways(ways: list[Way], event: Event) -> list[Way]:
-    """Return the ways to show, smallest change first."""
-    # The response asked for a batch, so what that leads to is always shown.
-    asked = "batch" if event.action == Action.BATCH else ""
-    chosen = sorted(ways, key=lambda way: (way.changes[0].lever != asked, way.effort))
-    return sorted(chosen[:SHOWN_WAYS], key=lambda way: way.effort)
-
-
-def _count_misses(missed: list[Way], ways: list[Way]) -> int:
-    """Return how many misses have room beside the ways; the batch that was asked for always has."""
-    asked = any(way.changes[0].lever == "batch" for way in missed)
-    return max(int(asked), SHOWN_WAYS - len(ways))
-
-
-def _choose_misses(missed: list[Way], event: Event, used: set[str]) -> list[Way]:
-    """Return misses that tell the owner something: a lever that lowers the risk but is not enough
-    alone, and that no shown way uses. The batch that the response asked for comes first.
-    """
-    # Below 0.01 of risk nothing can be seen on the page's scale.
-    before = 1.0 if event.risk is None else event.risk
-    asked = {"batch"} - used if event.action == Action.BATCH else set()
-    found = [
-        way
-        for way in missed
-        if way.changes[0].lever in _TELLING - used
-        and way.risk is not None
-        and way.risk < before - 0.01
-    ]
-    # Both are about the pace: a miss of one beside a way by the other would contradict it.
-    if used & {"pace", "spread"}:
-        found = [way for way in found if way.changes[0].lever not in ("pace", "spread")]
-    found = [way for way in missed if way.changes[0].lever in asked] + found
-    return found[:SHOWN_MISSES]
 
 
 def _search_single(
@@ -418,11 +307,16 @@ def _admitted(
 
 
 def _explain_none(case: _Case, levels: dict[str, NDArray[np.float64]]) -> str:
-    """Return why there is no recourse even with every lever at its end."""
+    """Return why there is no recourse: what was tried, and what all of it together leads to."""
     waits = Action(case.event.action).waits
-    nothing = NOTHING_FOUND if waits else f"{NOTHING_FOUND} {NO_WAIT}"
-    if not levels:
-        return nothing
+    parts = [NOTHING_FOUND] if levels else ["Its owner had nothing to change that can be tried."]
+    if levels:
+        parts += [_say_together(case, levels), text.list_tried(levels)]
+    return " ".join(part for part in (*parts, UNTRIED, "" if waits else NO_WAIT) if part)
+
+
+def _say_together(case: _Case, levels: dict[str, NDArray[np.float64]]) -> str:
+    """Return what every lever at its end leads to; "" where no risk can be told."""
     # Batching is left out, because it replaces the request by another one, at another cost.
     record = _record(
         case,
@@ -430,18 +324,17 @@ def _explain_none(case: _Case, levels: dict[str, NDArray[np.float64]]) -> str:
     )
     again = replay.decide_under(record, case.config, case.model)
     if again.action == Action.ADMIT or again.risk is None:
-        return nothing
+        return ""
     # The record's own threshold does not hold, because tokens, load and value change as well.
     edge = _edge(case, record, again, up=True)
     then = text.DID[Action(again.action)]
+    still = "still " if again.action == case.event.action else ""
     if edge is None:
-        told = f"its risk would be {again.risk:.2f}, and at any lower risk it would be {then} too."
+        figures = f"risk {again.risk:.2f}, and {then} at any lower risk too"
     else:
         risk, cut = cut_figures(again.risk, edge)
-        told = f"its risk would be {risk}, at or above the {cut} from which it would be {then}."
-    # A block has no wait to try, so what remains may be more than what no owner changes.
-    rest = f" {UNCHANGED}" if waits else ""
-    return f"{nothing} Even with all of them at once {told}{rest}"
+        figures = f"risk {risk}, at or above the {cut} from which it is {then}"
+    return f"With all of it at once it would {still}have been {then}: {figures}."
 
 
 def _effort(case: _Case, pulls: tuple[tuple[str, float], ...]) -> float:
@@ -475,7 +368,10 @@ def _with_edge(case: _Case, way: Way) -> Way:
         return way
     record = _record(case, tuple((change.lever, change.after) for change in way.changes))
     again = replay.decide_under(record, case.config, case.model)
-    return replace(way, edge=_edge(case, record, again, up=not way.admits))
+    edge = _edge(case, record, again, up=not way.admits)
+    if way.admits and edge is not None and edge - way.risk < NARROW:
+        way = replace(way, was=f"{way.was}. Only just" if way.was else "Only just")
+    return replace(way, edge=edge)
 
 
 def _edge(case: _Case, record: Event, again: replay.Again, *, up: bool) -> float | None:

@@ -5,7 +5,7 @@ it replaces.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from decider.contracts.event import Event
@@ -104,6 +104,27 @@ def _enumerate(parts: Sequence[str]) -> str:
     return " and ".join(part for part in (", ".join(parts[:-1]), parts[-1]) if part)
 
 
+# What was tried, by lever, as it continues "Tried:".
+_TRIED = {
+    "wait": "a wait of up to twenty minutes",
+    "spread": "a steadier pace",
+    "pace": "a slower pace",
+    "day": "a slower pace over the day",
+    "batch": "several items in a call",
+    "retries": "pausing while refused",
+    "errors": "no client errors",
+    "resources": "fewer paths in two minutes",
+    "paths": "fewer paths in twenty minutes",
+    "addresses": "fewer IP addresses",
+    "credentials": "fewer credentials",
+}
+
+
+def list_tried(levers: Iterable[str]) -> str:
+    """Return a sentence that lists what a search has tried."""
+    return f"Tried: {_enumerate([_TRIED[name] for name in levers])}."
+
+
 def _outcome(action: int, event: Event) -> str:
     if action == Action.ADMIT:
         return "this request would have been admitted"
@@ -164,7 +185,7 @@ def _short(change: PulledLever) -> str:
             return (
                 "pausing while refused"
                 if after == 0
-                else f"with {format_percent(after)} of requests sent too soon or while refused"
+                else f"with {format_percent(after)} of requests refused or repeated"
             )
         case "errors":
             return (
@@ -226,13 +247,13 @@ def _full_share(lever: str, before: str, after: float) -> str:
     # A share of zero reads as "without", because "0% of its answers" would sound rounded.
     if lever == "retries" and after == 0:
         return (
-            f"pausing while refused, instead of sending {before} of its requests too soon or while"
-            " refused"
+            f"pausing while refused, instead of going on until {before} of its requests were"
+            " refused or repeated refused ones"
         )
     if lever == "retries":
         return (
-            f"with {format_percent(after)} of its requests sent too soon or while refused instead"
-            f" of {before}"
+            f"with {format_percent(after)} of its requests refused or repeating refused ones"
+            f" instead of {before}"
         )
     if after == 0:
         return f"without 4xx answers, which were {before}"
@@ -251,7 +272,7 @@ def _was(change: PulledLever, event: Event) -> str:
         case "batch":
             return "It asked for one item in a call"
         case "retries":
-            return f"It sent {format_percent(before)} of its requests too soon or while refused"
+            return f"{format_percent(before)} of its requests were refused or repeated refused ones"
         case "errors":
             return f"{format_percent(before)} of its answers were 4xx"
         case "resources":

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -21,7 +21,7 @@ from decider.contracts.features import INDEX, SCHEMA
 from decider.contracts.ids import format_decision_id
 from decider.contracts.units import plan_figure, spoken_span
 from decider.contracts.vocabulary import HTTP_STATUS, Action, Reason, Stage
-from decider.engine.routing import listed_endpoints
+from decider.engine.routing import endpoints_at
 from decider.http import problem, responses
 from decider.refusal.receipt import Receipt
 from decider.refusal.true_cause import find_true_cause, told_code
@@ -74,6 +74,10 @@ class CustomerCase:
     """Whether some of the app's latest requests came back before the wait they were told."""
     batch: str = ""
     """Endpoint that takes many items at once, as the response named it; empty for none."""
+    batch_helps: bool = True
+    """False where a batch of any size would have been refused too, so nobody is advised to send
+    one.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,14 @@ class CustomerTexts:
 def write_texts(case: CustomerCase) -> CustomerTexts:
     """Return the texts of a case. They are defined for every case."""
     cause, action = find_cause(case), find_answer(case)
+    if action == Action.BATCH and not case.batch_helps:
+        case = replace(case, batch="")
+        said = _write(case, cause, Action.DEFER)
+        return replace(said, api=_api(case, action, said.line))
+    return _write(case, cause, action)
+
+
+def _write(case: CustomerCase, cause: Cause, action: Action) -> CustomerTexts:
     told = collect_facts(case)
     texts = words.CAUSE_TEXTS[cause]
     why_so = texts.why_known if texts.why_known and _knows(cause, case) else texts.why
@@ -193,9 +205,11 @@ def _api(case: CustomerCase, action: Action, line: str) -> str:
     return json.dumps(members, indent=2, ensure_ascii=False)
 
 
-def build_case(d: Decision, app_name: str = "", code: str = "") -> CustomerCase:
+def build_case(
+    d: Decision, app_name: str = "", code: str = "", *, batch_helps: bool = True
+) -> CustomerCase:
     """Return the case of a stored decision. `app_name` is as registered and `code` as
-    `decider.refusal.true_cause.told_code` chose it, both when known.
+    `decider.refusal.true_cause.told_code` chose it, both when known. `batch_helps`: as in the case.
     """
     seen = reason_text.signals(d) or {}
     action = Action(d.action)
@@ -217,6 +231,7 @@ def build_case(d: Decision, app_name: str = "", code: str = "") -> CustomerCase:
         pace=_feature(d, "rate_10s"),
         hurried=(_feature(d, "early_retry_share_60s") or 0.0) > 0.0,
         batch=_batch(d),
+        batch_helps=batch_helps,
     )
 
 
@@ -246,8 +261,7 @@ def _batch(d: Decision) -> str:
     """Return the batch form of the requested endpoint, from the config of the decision."""
     if (config := documents.config(d.config_version)) is None:
         return ""
-    own = (listed_endpoints(s) for s in config.services if s.name == d.service)
-    found = next(own, {}).get((d.method, d.endpoint))
+    found = endpoints_at(config.services, d.service).get((d.method, d.endpoint))
     return found.batch if found else ""
 
 

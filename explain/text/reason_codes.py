@@ -4,13 +4,15 @@ registry's own words.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from decider.contracts.features import FEATURES, Feature, format_value
+from decider.contracts.features import FEATURES, INDEX, Feature, format_value
 from decider.refusal.causes import CAUSES
-from decider.refusal.findings import MOST, Finding, findings, stands_out
+from decider.refusal.findings import MOST, Finding, code_of, findings, is_high, stands_out
+from decider.whatif.moves import COUNTED
 from explain.shap.waterfall import Waterfall
 
 __all__ = ["MOST", "ReasonCode", "rank_reasons", "write_because", "write_clause"]
@@ -22,25 +24,24 @@ class ReasonCode:
 
     code: str
     text: str
-    """One or two sentences for staff."""
+    """Sentences for staff: the value, what is usual, and the same of each of `others`."""
     effect: float
-    """Risk points of the cause: all its features together."""
+    """Risk points of all features that it tells."""
     feature: Feature
     value: float
     typical: float | None
     """What was usual in training: the median over honest requests of its tier; None when the model
     card has none.
     """
-    others: tuple[Feature, ...] = ()
-    """Other features of the same cause that spoke against the request, strongest first."""
-    lowering: int = 0
-    """Number of features of the same cause that spoke for the request. `effect` is the sum over all
-    features of the cause, without those that raise the risk at a usual value.
+    others: tuple[ReasonCode, ...] = ()
+    """Further features of the same cause that weigh nearly as much, strongest first, each with the
+    effect of its own. `text` tells them too.
     """
-    minor: bool = False
-    """Whether another reason is named by a feature that weighs more. This reason then counts by all
-    features of its cause together, not by the one that names it.
-    """
+
+    slow: bool = False
+    """Whether it says that the app sent little or long ago."""
+    first: str = ""
+    """The first sentence of `text`, without its full stop."""
 
     @property
     def cause(self) -> str:
@@ -62,8 +63,7 @@ def rank_reasons(fall: Waterfall) -> list[ReasonCode]:
     A cause whose effect is too small to show is left out, unless that would leave nothing.
     """
     listed = findings(fall.contributions, fall.values, fall.typical)
-    heaviest = max((fall.contributions[finding.lead] for finding in listed), default=0.0)
-    found = [_reason(finding, fall, heaviest) for finding in listed]
+    found = [_reason(finding, fall) for finding in listed]
     return [reason for reason in found if reason.effect > 0] or found[:1]
 
 
@@ -120,12 +120,16 @@ def write_because(found: Sequence[ReasonCode], usual: Sequence[tuple[str, float]
 
 
 def _find_behaviour(found: Sequence[ReasonCode]) -> ReasonCode | None:
-    """Return the strongest further reason about behaviour; None where all hardly mattered."""
+    """Return the strongest further reason about behaviour; None where all hardly mattered. Slow
+    traffic is none that anyone could act on.
+    """
     return next(
         (
             reason
             for reason in found[1:]
-            if _is_behaviour(reason) and reason.effect >= _ENOUGH * found[0].effect
+            if _is_behaviour(reason)
+            and not reason.slow
+            and reason.effect >= _ENOUGH * found[0].effect
         ),
         None,
     )
@@ -133,13 +137,13 @@ def _find_behaviour(found: Sequence[ReasonCode]) -> ReasonCode | None:
 
 def _write_weightier(strongest: ReasonCode, usual: Sequence[tuple[str, float]]) -> str:
     """Return what to add where something usual raised the risk as much as the strongest reason."""
+    # Where an app of a tier starts is the same for all its apps, and no reason.
+    usual = [one for one in usual if one[0] != _TIER]
     if not usual or usual[0][1] < strongest.effect:
         return ""
     label, effect = usual[0]
-    # A tier is always usual for its tier, so that need not be said.
-    who = "its tier alone" if label == _TIER else f"“{label}”, at a usual value,"
     much = "as much as" if effect == strongest.effect else "more than"
-    return f"; {who} raised its risk {much} that"
+    return f"; “{label}”, at a usual value, raised its risk {much} that"
 
 
 _TIER = next(feature.label for feature in FEATURES if feature.name == "tier")
@@ -170,64 +174,101 @@ def _write_one(sentence: str, *, counted: bool) -> str:
     return sentence
 
 
-def _reason(finding: Finding, fall: Waterfall, heaviest: float) -> ReasonCode:
-    """Return a finding in words. `heaviest` is the largest SHAP value that names a finding."""
-    feature, value = finding.feature, fall.values[finding.lead]
-    usual = None if fall.typical is None else fall.typical[finding.lead]
+# Reason codes that say that an app was slow, which nobody expects to count against it.
+_SLOW = frozenset(
+    f"{FEATURES[INDEX[name]].code}_{side}"
+    for name, side in (
+        *((name, "LOW") for name in ("rate_1s", "rate_10s", "rate_60s", "cost_rate_60s")),
+        *((f"pace_over_{whose}", "LOW") for whose in ("tier", "tenant", "own_hours", "own_days")),
+        ("seconds_since_last", "HIGH"),
+    )
+)
+
+
+def _reason(finding: Finding, fall: Waterfall) -> ReasonCode:
+    """Return a finding in words."""
+    lead, *others = (_tell(k, fall) for k in finding.members)
+    lead = replace(lead, effect=fall.effect(finding.weight))
+    if not others:
+        return lead
+    told = "" if _list_spans(lead.feature, others) else " ".join(one.text for one in others)
+    return replace(lead, text=f"{lead.text} {told}".strip(), others=tuple(others))
+
+
+def _tell(k: int, fall: Waterfall) -> ReasonCode:
+    """Return one feature of a finding in words."""
+    feature, value = FEATURES[k], fall.values[k]
+    usual = None if fall.typical is None else fall.typical[k]
+    high = is_high(k, value, fall.typical)
     shown = format_value(feature, value)
-    sentence = (feature.high if finding.high else feature.low).format(value=shown)
+    told = f"{shown}{_write_few(feature, value, fall)}"
+    sentence = (feature.high if high else feature.low).format(value=told)
     if shown == "1":
         sentence = _write_one(sentence, counted=feature.unit == "count")
+    first = sentence.split(". ")[0].rstrip(".")
     if usual is not None and usual == usual:
         sentence += f" Usual in training: {format_value(feature, usual)}."
-    others = tuple(FEATURES[k] for k in finding.members[1:])
-    return ReasonCode(
-        finding.code,
-        sentence,
-        fall.effect(finding.weight),
-        feature,
-        value,
-        usual,
-        others,
-        lowering=sum(
-            f.cause == feature.cause and fall.contributions[k] < 0.0 for k, f in enumerate(FEATURES)
-        ),
-        minor=len(finding.members) > 1 and fall.contributions[finding.lead] < heaviest,
-    )
+    code = code_of(feature, high=high)
+    if slow := code in _SLOW:
+        sentence += " The model counts slow traffic against it here."
+    effect = fall.effect(fall.contributions[k])
+    return ReasonCode(code, sentence, effect, feature, value, usual, slow=slow, first=first)
+
+
+# Requests or answers below which a share is told in numbers as well. Chosen: one more or less then
+# moves it by a tenth.
+_FEW = 10.0
+
+
+def _write_few(feature: Feature, value: float, fall: Waterfall) -> str:
+    """Return " (about 1 of 3)" for a share of few requests or answers; "" for any other feature."""
+    if feature.name not in COUNTED or not value > 0.0:
+        return ""
+    count = float(fall.values[INDEX[COUNTED[feature.name]]])
+    # NaN is unknown, and fails this
+    if not 0.0 < count < _FEW * value:
+        return ""
+    return f" (about {max(1, round(count))} of {max(1, round(count / value))})"
 
 
 def write_clause(reason: ReasonCode) -> str:
-    """Return a reason as it continues "because": its first sentence, then how many times the usual
-    its value was, or what is usual. If many features of a cause add up, the clause says so.
+    """Return a reason as it continues "because": each feature that it tells, with how many times
+    the usual its value was, or what is usual.
     """
     alone = _write_alone(reason)
-    if not reason.minor:
+    if not reason.others:
         return alone
-    count, spans = len(reason.others), _list_spans(reason)
-    if spans:
+    if spans := _list_spans(reason.feature, reason.others):
         return f"{alone}; the same over {spans} adds to it"
-    more, add = ("findings", "add") if count > 1 else ("finding", "adds")
-    return f"{alone}; {count} more {more} of cause “{reason.cause}” {add} to it"
+    return _enumerate([alone, *map(_write_alone, reason.others)])
+
+
+def _enumerate(clauses: Sequence[str]) -> str:
+    """Return "a, and b" or "a; b; and c"."""
+    if len(clauses) == 2:
+        return ", and ".join(clauses)
+    return f"{'; '.join(clauses[:-1])}; and {clauses[-1]}"
 
 
 # The spans of time that end the names of features.
 _SPANS = {"1s": "one second", "10s": "ten seconds", "60s": "one minute", "600s": "ten minutes"}
 
 
-def _list_spans(reason: ReasonCode) -> str:
+def _list_spans(feature: Feature, others: Sequence[ReasonCode]) -> str:
     """Return the spans of a reason's other features, if all measure what its own feature measures
     over another span: "ten seconds and ten minutes". Return "" if any measures something else.
     """
-    measure = reason.feature.name.rpartition("_")[0]
-    split = [feature.name.rpartition("_") for feature in reason.others]
+    measure = feature.name.rpartition("_")[0]
+    split = [one.feature.name.rpartition("_") for one in others]
     if any(found != measure or span not in _SPANS for found, _, span in split):
         return ""
     return " and ".join(_SPANS[span] for _, _, span in split)
 
 
 def _write_alone(reason: ReasonCode) -> str:
-    first = reason.text.split(". ")[0].rstrip(".")
-    return f"{first[0].lower()}{first[1:]}{_compare(reason)}"
+    first = reason.first or reason.text.split(". ")[0].rstrip(".")
+    slow = ", and the model counts slow traffic against it here" if reason.slow else ""
+    return f"{first[0].lower()}{first[1:]}{_compare(reason)}{slow}"
 
 
 def _compare(reason: ReasonCode) -> str:
@@ -261,4 +302,4 @@ def _times(reason: ReasonCode) -> str:
     # Below 1.5 "times" would sound like more than it is; from 10 on a decimal adds nothing.
     if times < 1.5:
         return ""
-    return f"{times:,.0f}" if times >= 10 else f"{times:.1f}".removesuffix(".0")
+    return f"{math.floor(times + 0.5):,}" if times >= 10 else f"{times:.1f}".removesuffix(".0")

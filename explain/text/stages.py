@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from decider.contracts.units import plan_figure, told_apart, two_digits, whole_left
+from decider.contracts.units import figure, plan_figure, told_apart, two_digits, whole_left
 from decider.contracts.vocabulary import Action, Stage
 from decider.whatif.replay import StageTrace
 from decisions.models import Decision
-from decisions.reason_text import figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +74,8 @@ def _guard(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
     count = whole_left(left)
     requests = f"{count} request{'' if count == '1' else 's'}"
     return (
-        f"This decider may still admit {requests} today of the app’s quota of"
-        f" {plan_figure(limit)}. No list or compliance rule."
+        f"The daily quota is not used up: this decider holds {requests} of the app’s"
+        f" {plan_figure(limit)} a day. No list or compliance rule."
     )
 
 

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from decider.contracts import units
 from decider.contracts.units import told_apart, wait_span
 from decider.contracts.vocabulary import (
     HTTP_STATUS,
@@ -104,8 +105,8 @@ def _verdict(
 
 def _act(d: Decision) -> str:
     action, wait = Action(d.action), round_wait(d.retry_after)
-    # In seconds up to two minutes, as the response said it.
-    seconds = f"{wait} second{'' if wait == 1 else 's'}" if wait < 120 else wait_span(wait)
+    # From a minute on as the chip beside it says it.
+    seconds = f"{wait} second{'' if wait == 1 else 's'}" if wait < 60 else wait_span(wait)
     told = {
         Action.ADMIT: "admitted",
         Action.DEFER: f"asked to wait {seconds}" if wait else "asked to wait",
@@ -161,12 +162,13 @@ def _worth(d: Decision) -> str:
     if seen is None or d.value is None:
         return ""
     value, usual = told_apart(d.value, seen["prior_value"])
-    return f"its worth was {value}; at the usual {usual} the answer would have been another."
+    did = DID[Action(d.action)]
+    return f"its worth was {value}; at the usual {usual} it would not have been {did}."
 
 
 def _risk(d: Decision, thresholds: Thresholds | None) -> str:
     own, did = d.risk or 0.0, DID[Action(d.action)]
-    risk = reason_text.figure(d.risk)
+    risk = units.figure(d.risk)
     if thresholds is None:
         return f"risk {risk}."
     if Reason(d.reason) == Reason.VALUE_LOW and (worth := _worth(d)):
@@ -178,18 +180,19 @@ def _risk(d: Decision, thresholds: Thresholds | None) -> str:
         following = next(((r, a) for r, a in thresholds.bands if r > own), None)
         if following is None:
             return f"risk {risk}."
-        risk, cut = reason_text.cut_figures(own, following[0])
+        risk, cut = units.cut_figures(own, following[0])
         if Action(d.action) != Action.ADMIT:
             # The risk did not cause the refusal: below the next threshold all risks get this
             # action.
             return f"the risk was {risk}, and at any risk below {cut} it would have been {did} too."
         then = DID[Action(following[1])]
         return f"risk {risk}, below the {cut} from which it would have been {then}."
-    risk, cut = reason_text.cut_figures(own, thresholds.up)
+    risk, cut = units.cut_figures(own, thresholds.up)
     # The bucket lacked room for this risk only if every lower risk would have been admitted.
     admitted_below = thresholds.bands[0][1] == Action.ADMIT and thresholds.bands[1][0] == (
         thresholds.up
     )
     if Reason(d.reason) == Reason.BURST_EXHAUSTED and admitted_below:
         return f"its bucket had no room at risk {risk}; below {cut} it would have been admitted."
-    return f"risk {risk}, at or above the {cut} from which this request is {did}."
+    short = f"{d.service} was short of room; " if Action(d.action) == Action.SHED else ""
+    return f"{short}risk {risk}, at or above the {cut} from which this request is {did}."

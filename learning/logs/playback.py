@@ -30,6 +30,7 @@ from decider.engine.engine import Engine
 from learning.logs.access_log import LogEntry, ReadReport, read_entries
 from learning.logs.formats import AUTO
 from learning.traffic.client import GatewayAnswer, GatewayClient, GatewayError
+from learning.traffic.tokens import Signer
 
 NODE = event.REPLAY_NODE
 # Seconds. Requests this close in time are decided together: one call for many is faster, and the
@@ -301,8 +302,11 @@ async def replay_through_gateway(
     limit: int | None = None,
     span: LogSpan | None = None,
     advance: AdvanceBar | None = None,
+    signer: Signer | None = None,
 ) -> ReplaySummary:
     """Send the logs' requests to a gateway, `speed` times as fast as they came. Return the counts.
+
+    `signer`: makes the tokens that name the apps to a gateway that believes nothing else.
 
     Raises LogError for a log that cannot be read, ReplayError for one that holds no request or for
     a `speed` that is not positive, and ValueError for an address that is not a gateway's.
@@ -310,7 +314,8 @@ async def replay_through_gateway(
     # Written as "not >", so that NaN is refused too.
     if not speed > 0:
         raise ReplayError(f"The speed must be positive, not {speed}.")
-    client, summary = GatewayClient(url, most=IN_FLIGHT_MOST), ReplaySummary(ReadReport())
+    client = GatewayClient(url, most=IN_FLIGHT_MOST, signer=signer)
+    summary = ReplaySummary(ReadReport())
     span = span or survey_logs(paths, key, form, limit)
     began = time.perf_counter()
     entries = _shifted(paths, key, form, span, time.time(), summary.report)

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from decider.contracts.requests import CheckRequest
+from learning.traffic.tokens import Signer
 
 # Bodies are filler, because only their size is a feature. 64 KiB is the largest body sent.
 FILLER = b"x" * 65_536
@@ -131,10 +132,13 @@ class GatewayClient:
     """Connections to one gateway, at most `most` at once; more requests wait for a free one.
 
     `url` is http://host:port; raises ValueError for anything else. `timeout_s` is how long to wait
-    for an answer.
+    for an answer. With a `signer`, each request carries a signed token that names its app; without
+    one it names the app in x-sluice-app, which only a gateway that trusts its clients reads.
     """
 
-    def __init__(self, url: str, most: int = 128, timeout_s: float = 20.0) -> None:
+    def __init__(
+        self, url: str, most: int = 128, timeout_s: float = 20.0, signer: Signer | None = None
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
             raise ValueError(
@@ -144,6 +148,7 @@ class GatewayClient:
         self._idle: deque[_Connection] = deque()
         self._room = asyncio.Semaphore(most)
         self._authority = parts.netloc.encode("ascii")
+        self._signer = signer
 
     async def send(self, request: CheckRequest, query: str = "") -> GatewayAnswer:
         """Send one request and wait for its answer.
@@ -186,12 +191,13 @@ class GatewayClient:
 
     def _encode(self, request: CheckRequest, query: str) -> bytes:
         target = f"{request.path}?{query}" if query else request.path
+        token, named = request.token, f"x-sluice-app: {request.app}\r\n"
+        if self._signer is not None:
+            token, named = self._signer.token(request.app, request.token), ""
         lines = [
-            (
-                f"{request.method} {target} HTTP/1.1\r\nx-sluice-app:"
-                f" {request.app}\r\nx-request-id: {request.request_id}\r\n"
-            ),
-            f"authorization: Bearer {request.token}\r\n" if request.token else "",
+            f"{request.method} {target} HTTP/1.1\r\n{named}",
+            f"x-request-id: {request.request_id}\r\n",
+            f"authorization: Bearer {token}\r\n" if token else "",
             f"x-forwarded-for: {request.source}\r\n" if request.source else "",
             f"x-sluice-attempt: {request.attempt}\r\n" if request.attempt else "",
             f"content-length: {request.payload_bytes}\r\n" if request.payload_bytes else "",

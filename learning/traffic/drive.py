@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import uvloop
 
@@ -22,6 +23,7 @@ from learning.traffic import world
 from learning.traffic.behaviour import PlannedRequest
 from learning.traffic.client import GatewayClient, GatewayError, GatewayUnreachable
 from learning.traffic.crowd import Crowd
+from learning.traffic.tokens import Signer
 from learning.traffic.world import AppKind
 
 # Seconds between two calls of `Crowd.due`. Small: otherwise requests would come in visible bursts.
@@ -139,9 +141,9 @@ def _say(words: str) -> None:
     print(f"traffic: {words}", flush=True)
 
 
-async def drive(url: str, rate: float, seed: int, apps: int) -> None:
+async def drive(url: str, rate: float, seed: int, apps: int, signer: Signer | None = None) -> None:
     """Drive traffic until SIGTERM or SIGINT. Raises ValueError for a bad address or rate."""
-    client = GatewayClient(url)
+    client = GatewayClient(url, signer=signer)
     crowd = Crowd(world.draw_population(seed, apps), seed, time.time(), rate)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -159,10 +161,17 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=150.0, help="first tries a second")
     parser.add_argument("--seed", type=int, default=7, help="seed of the apps (demo: 7)")
     parser.add_argument("--apps", type=int, default=3000)
+    parser.add_argument(
+        "--client-key",
+        type=Path,
+        metavar="FILE",
+        help="sign the clients' tokens with this key; without it they only claim who they are",
+    )
     asked = parser.parse_args()
     try:
-        uvloop.run(drive(asked.gateway, asked.rate, asked.seed, asked.apps))
-    except ValueError as error:
+        signer = Signer(asked.client_key) if asked.client_key else None
+        uvloop.run(drive(asked.gateway, asked.rate, asked.seed, asked.apps, signer))
+    except (ValueError, OSError) as error:
         print(f"learning.traffic.drive: {error}", file=sys.stderr)
         return 2
     return 0

@@ -12,11 +12,13 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from decider.contracts.config import Service
 
+# Endpoint ("POST /v2/orders") -> service -> cost units that a request has there.
+Calls = Mapping[str, Mapping[str, float]]
 # Seconds over which offered load is averaged. Chosen: long enough to smooth a burst, short enough
 # that a slow-down of 40 seconds shows.
 WINDOW_S = 5.0
@@ -71,6 +73,15 @@ SLOWDOWNS = (
     Slowdown("search", first=150.0, every=540.0, lasts=50.0, factor=0.25),
     Slowdown("payments", first=420.0, every=720.0, lasts=45.0, factor=0.35),
 )
+
+
+# Endpoints that call further services, with the cost units of a request there. Chosen: a charge
+# books twice in the ledger, and the session is looked up wherever money moves. So payments fall
+# with the ledger, and the ledger with auth.
+CHAIN: Calls = {
+    "POST /v2/payments/charges": {"ledger-write": 2.0, "auth": 0.5},
+    "POST /v2/ledger/entries": {"auth": 0.5},
+}
 
 
 @dataclass(slots=True)
@@ -150,6 +161,28 @@ def build_models(
         )
         for s in services
     }
+
+
+def offer_along(
+    models: Mapping[str, ServiceModel],
+    costs: Mapping[str, float],
+    now: float,
+    draw: Callable[[], float],
+) -> tuple[bool, float]:
+    """Offer a request to each of the services in `costs`, the first of which calls the others one
+    after the other. Return whether all served it, and the latency of all together in ms.
+
+    `draw` returns a random number in [0, 1).
+    """
+    served, latency = True, 0.0
+    for name, cost in costs.items():
+        ok, took = models[name].offer(cost, now, draw())
+        latency += took
+        served &= ok
+        # the first is asked already when it calls the next; it stops at the first that fails
+        if not served:
+            break
+    return served, latency
 
 
 def answer_status(method: str, path: str, query: str, token: str) -> int:

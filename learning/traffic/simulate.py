@@ -111,6 +111,10 @@ class Scenario:
     """The engine holds the table of known apps: the tier and tenant of every paying app, also of
     those whose profile never reaches it. False: as in a decider that has not received a table yet.
     """
+    calls: services.Calls | None = None
+    """Which endpoints call further services (`services.CHAIN`, say), whatever the config document
+    knows of it; None: no endpoint does.
+    """
     web: WebMix | None = None
     """Play the clients of web sites instead of apps with tokens and profiles. `rate` then only says
     how much the services can do. None: the crowd of apps.
@@ -357,7 +361,13 @@ class Simulation:
 
         Return whether the service could serve the request.
         """
-        ok, latency = self.services[planned.service].offer(cost, now, self._rng.random())
+        costs = {planned.service: cost}
+        if self.scenario.calls:
+            request = planned.request
+            route = self.engine.router.route(request.method, request.path)
+            further = self.scenario.calls.get(f"{route.method} {route.endpoint}", {})
+            costs = {planned.service: route.cost, **further}
+        ok, latency = services.offer_along(self.services, costs, now, self._rng.random)
         self.served += ok
         self.failed += not ok
         at = now + latency / 1000

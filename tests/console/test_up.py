@@ -106,11 +106,14 @@ def test_what_goes_wrong_reaches_the_terminal_without_a_traceback(open_folder: P
 
 def test_every_marked_line_of_the_gateways_example_is_filled_in(tmp_path: Path) -> None:
     ports = {name: 20_000 + i for i, name in enumerate(SLUICE_PORTS)}
-    text = gateway.render_envoy_config(ports, tmp_path / "log.json")
+    files = [tmp_path / name for name in ("log.json", "jwks.json", "rules.json")]
+    text = gateway.render_envoy_config(ports, *files)
     marked = [line for line in text.splitlines() if "# up: " in line and "port_value" in line]
     assert len(marked) >= 10
     assert all(str(ports[line.rpartition("# up: ")[2]]) in line for line in marked)
     assert f'path: "{tmp_path / "log.json"}"' in text
+    assert f'path: "{tmp_path / "rules.json"}"' in text
+    assert f'filename: "{tmp_path / "jwks.json"}"' in text
     # the traffic of a demo comes from one place and names many clients
     assert "xff_num_trusted_hops: 1 #" in text
     assert "xff_num_trusted_hops: 0 #" in gateway.EXAMPLE.read_text()

@@ -14,6 +14,7 @@ import uvloop
 from decider.contracts.requests import CheckRequest, Decision
 from decider.contracts.vocabulary import Action, Reason, Stage
 from decider.http.context import Limits
+from decider.http.identity import IdentityRule
 from decider.http.server import HttpServer
 from decider.http.source import NAMED, SourceRule
 
@@ -143,11 +144,14 @@ async def serving(
     limits: Limits | None = None,
     health: dict[str, object] | None = None,
     source: SourceRule = NAMED,
+    identity: IdentityRule = None,
 ) -> AsyncIterator[World]:
     engine = FakeEngine()
     told = {"config_version": 7, "ml": "live"} if health is None else health
     metrics = b"sluice_decisions_total 1\n"
-    server = HttpServer(engine, lambda: told, lambda: metrics, limits, source=source)
+    server = HttpServer(
+        engine, lambda: told, lambda: metrics, limits, source=source, identity=identity
+    )
     await server.start("127.0.0.1", 0)
     world = World(server, engine)
     try:
@@ -162,6 +166,7 @@ def run(
     limits: Limits | None = None,
     health: dict[str, object] | None = None,
     source: SourceRule = NAMED,
+    identity: IdentityRule = None,
 ) -> T:
     """Runs a test against a fresh server on uvloop, as in production; fails on whatever the loop
     reports.
@@ -170,7 +175,7 @@ def run(
     async def whole() -> T:
         errors: list[dict[str, object]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
-        async with serving(limits, health, source) as world:
+        async with serving(limits, health, source, identity) as world:
             result = await test(world)
         assert not errors, errors
         return result

@@ -7,6 +7,7 @@ import pytest
 from decider.contracts.requests import CheckRequest
 from decider.http import check
 from decider.http.problem import RefusedError
+from tests.decider.http_client import World, request, run
 
 
 def told(**fields: bytes) -> CheckRequest:
@@ -60,6 +61,16 @@ def test_no_spelling_of_a_size_hides_it(written: bytes, size: int) -> None:
 def test_a_size_that_is_no_number_is_refused(written: bytes) -> None:
     with pytest.raises(RefusedError):
         told(x_sluice_bytes=written)
+
+
+def test_a_size_that_a_gateway_leaves_empty_is_not_stated() -> None:
+    assert told(x_sluice_bytes=b"").payload_bytes == 0
+    empty = request().replace(b"\r\n\r\n", b"\r\nx-sluice-bytes: \r\n\r\n")
+
+    async def ask(world: World) -> list[int]:
+        return [(await world.one(empty)).status for _ in range(2)]
+
+    assert run(ask) == [200, 200]
 
 
 def test_a_credential_is_read_without_its_scheme() -> None:

@@ -134,6 +134,32 @@ def test_no_hour_and_no_day_ever_holds_more_than_the_rate(steps, prices, later) 
             assert spent <= LOOSE * asked + 1e-5
 
 
+# Which of three deciders answers a step, and whether it was started anew just before.
+ROUTES = st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=25, max_size=25)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(STEPS, min_size=1, max_size=25), ROUTES, PRICES)
+def test_the_region_keeps_the_rate_wherever_an_apps_requests_go(steps, routes, prices) -> None:
+    """A share of the requests adds up: what each decider keeps, all keep together, also when one
+    loses its memory.
+    """
+    nodes, now = [of_risk(0.0, LOOSE) for _ in range(3)], NOW
+    ledgers = [Ledger(s) for s in app_state.BUDGET_WINDOWS.tolist()]
+    for (gap, count, risk), (which, anew), price in zip(steps, routes, prices, strict=False):
+        now += gap
+        if anew:
+            nodes[which] = of_risk(0.0, LOOSE)
+        find(nodes[which], risk)
+        set_price(nodes[which], price)
+        ask(nodes[which], now, count=count)
+        events = nodes[which].take_events()
+        for ledger in ledgers:
+            ledger.note(events, now)
+            asked, spent = ledger.held(now)
+            assert spent <= LOOSE * asked + 1e-5
+
+
 def test_a_burst_of_high_risk_is_refused_only_as_far_as_its_requests_allow() -> None:
     made = of_risk(0.9)
     for k in range(20):

@@ -201,7 +201,16 @@ def test_an_outcome_names_its_endpoint_without_ids_and_query(
 
 
 @pytest.mark.parametrize(
-    "changes", [{"flags": "UAEX"}, {"flags": "RL"}, {"service": None}, {"app": None}, {"status": 0}]
+    "changes",
+    [
+        {"flags": "UAEX"},
+        {"flags": "RL"},
+        {"service": None},
+        {"app": None},
+        {"status": 0},
+        {"details": "jwt_authn_access_denied{Jwt_is_expired}"},
+        {"details": "rbac_access_denied_matched_policy[blocked]"},
+    ],
 )
 def test_what_never_reached_a_service_is_no_outcome(changes: dict[str, object]) -> None:
     assert outcome(line(**changes), NOW) is None

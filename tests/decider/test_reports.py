@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 import numpy as np
@@ -82,6 +83,25 @@ def test_services_are_told_apart_by_name_not_by_their_order() -> None:
     hear(made, other.sharing.speak(NOW))
     asked = made.shared.service[:, shared.OTHERS_ASKED]
     assert asked[made.router.index[SERVICE]] == 5.0 and asked.sum() == 5.0
+
+
+def test_a_document_that_reorders_services_moves_what_was_heard() -> None:
+    made = engine()
+    hear(made, report("n1", asked=5.0))
+    turned = structs.replace(defaults.config(), services=defaults.config().services[::-1])
+    made.apply(turned, small_model())
+    made.sharing.peers.merge(made.shared, 1, NOW)
+    asked = made.shared.service[:, shared.OTHERS_ASKED]
+    assert asked[made.router.index[SERVICE]] == 5.0 and asked.sum() == 5.0
+
+
+@pytest.mark.parametrize("purpose", [b"sluice-reports", b"sluice-reports-2"])
+def test_a_report_of_another_format_is_not_read(purpose: bytes) -> None:
+    key = hashlib.blake2b(key=KEY, person=purpose, digest_size=32).digest()
+    made = engine()
+    row = hear(made, reports.seal(report(), key))
+    assert row[shared.OTHERS_ASKED] == 0.0
+    assert made.sharing.peers.rejected == 1
 
 
 def test_a_report_of_another_fleet_is_not_believed() -> None:

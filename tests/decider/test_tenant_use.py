@@ -63,6 +63,17 @@ def test_what_a_pair_asks_for_is_what_a_plain_dictionary_counts(steps) -> None:
         assert sorted(own["tenant"]) == sorted(t for s, t in plain if s == service)
 
 
+def test_a_pair_tells_what_it_asks_for_and_uses_as_of_now() -> None:
+    made = region()
+    at = ask(made, 0, 7, 9.0)
+    tenant_use.note_admitted(made, at, 3.0)
+    later = tenant_use.USE_TAU_S
+    own = tenant_use.own_pairs(made, 0, NOW + later)[0]
+    use_tau, demand_tau = tenant_use.USE_TAU_S, tenant_use.DEMAND_TAU_S
+    assert own["use"] == pytest.approx(3.0 / use_tau * math.exp(-later / use_tau))
+    assert own["demand"] == pytest.approx(9.0 / demand_tau * math.exp(-later / demand_tau))
+
+
 def test_a_pair_that_nobody_uses_is_forgotten_after_two_rotations() -> None:
     made = region()
     ask(made, 0, 7)

@@ -124,6 +124,7 @@ def test_a_case_can_carry_nothing_that_must_not_be_told() -> None:
         "pace",
         "hurried",
         "batch",
+        "batch_helps",
     }
     assert set(customer.collect_facts(a_case())) == customer_catalogue.FIELDS
 

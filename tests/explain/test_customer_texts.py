@@ -5,6 +5,7 @@ receipt and reply.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -230,6 +231,18 @@ def test_a_hostile_name_stays_on_its_line_and_is_never_a_template() -> None:
 )
 def test_a_wait_is_spoken_rounded_up(seconds: int, words: str) -> None:
     assert customer.collect_facts(a_case(wait_s=seconds))["wait_words"] == words
+
+
+def test_nobody_is_advised_to_send_a_batch_that_is_refused_too() -> None:
+    case = a_case(action=Action.BATCH, batch="POST /v2/orders:batchGet", wait_s=194)
+    helps = customer.write_texts(case)
+    useless = customer.write_texts(replace(case, batch_helps=False))
+    assert "POST /v2/orders:batchGet" in helps.reply and "in one request" in helps.line
+    for text in (useless.reply, useless.line):
+        assert "retry after 3 minutes 14 seconds" in text or "wait 3 minutes 14 seconds" in text
+        assert "batch" not in text and "in one request" not in text
+    # the response was what it was
+    assert json.loads(useless.api)["type"] == json.loads(helps.api)["type"]
 
 
 @given(records())

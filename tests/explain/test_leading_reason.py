@@ -35,14 +35,22 @@ def test_behaviour_that_is_strongest_stands_alone() -> None:
     assert write_because(found) == "because by rate_10s"
 
 
-def test_a_cause_whose_parts_are_small_says_that_they_add_up() -> None:
-    """Another reason's feature weighs more than the named one: alone that one is not why."""
-    pace = replace(
-        reason("rate_10s", 0.3), minor=True, others=(FEATURES[INDEX["burst_ratio"]],), typical=0.5
+def test_every_feature_that_tells_a_reason_is_named() -> None:
+    """Alone, the first is not why: what is named adds up to what is claimed."""
+    sources, ids = reason("distinct_sources_60s", 0.15), reason("distinct_tokens_60s", 0.1)
+    two = replace(reason("sign_in_share_600s", 0.3), others=(sources,), typical=0.5)
+    assert write_because([two, reason("rate_10s", 0.2)]) == (
+        "because by sign_in_share_600s, usual in training 50%, and by distinct_sources_60s"
     )
-    assert write_because([pace, reason("distinct_sources_60s", 0.2)]) == (
-        "because by rate_10s, 4 times what was usual in training; 1 more finding of cause “Pace”"
-        " adds to it"
+    three = replace(two, others=(sources, ids))
+    assert write_because([three]).endswith("; by distinct_sources_60s; and by distinct_tokens_60s")
+
+
+def test_slow_traffic_is_no_behaviour_to_act_on() -> None:
+    slow = replace(reason("rate_60s", 0.2), slow=True)
+    assert write_because([reason("abuse_history", 0.5), slow]) == "because by abuse_history"
+    assert "by rate_10s" in write_because(
+        [reason("abuse_history", 0.5), slow, reason("rate_10s", 0.2)]
     )
 
 
@@ -56,11 +64,13 @@ def test_a_second_reason_that_weighs_nearly_as_much_is_named_too() -> None:
 
 def test_a_usual_value_that_weighs_more_is_named_in_the_headline() -> None:
     found = [reason("app_age", 0.17), reason("rate_10s", 0.10)]
-    told = write_because(found, [("Tier", 0.20), ("Hour of the week", 0.03)])
+    told = write_because(found, [("Tier", 0.20), ("Hour of the week", 0.18)])
     assert told == (
-        "because by app_age; its behaviour now added: by rate_10s; its tier alone raised its risk"
-        " more than that"
+        "because by app_age; its behaviour now added: by rate_10s; “Hour of the week”, at a usual"
+        " value, raised its risk more than that"
     )
+    # where an app of its tier starts is no reason
+    assert write_because(found, [("Tier", 0.20)]) == write_because(found)
     told = write_because([reason("rate_10s", 0.17)], [("Hour of the week", 0.17)])
     assert told == (
         "because by rate_10s; “Hour of the week”, at a usual value, raised its risk as much as that"
@@ -69,9 +79,7 @@ def test_a_usual_value_that_weighs_more_is_named_in_the_headline() -> None:
 
 
 def test_one_fact_over_two_spans_does_not_count_as_two_findings() -> None:
-    writes = replace(
-        reason("write_share_60s", 0.3), minor=True, others=(FEATURES[INDEX["write_share_600s"]],)
-    )
+    writes = replace(reason("write_share_60s", 0.3), others=(reason("write_share_600s", 0.2),))
     assert (
         write_because([writes])
         == "because by write_share_60s; the same over ten minutes adds to it"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -157,7 +159,7 @@ def test_no_refusal_is_decided_for_a_reason_without_a_limit(
         ({"value": 0.2, "price": 0.1}, "0.50 is usual, serving it costs 0.10 now", "below"),
         ({"value": 0.7}, "0.50 is usual, serving it costs nothing now", "within"),
         ({"value": 0.7, "price": 1.5}, "0.50 is usual, serving it costs 1.50 now", "below"),
-        ({"value": None}, "–", "not asked"),
+        ({"value": None}, "no model was asked", "not asked"),
     ],
 )
 def test_what_a_request_is_worth_stands_beside_the_usual_and_the_price(seen, limit, word) -> None:
@@ -200,3 +202,19 @@ def test_a_request_costs_what_the_engine_counted_whatever_its_path_was() -> None
             world.decided(ROW), method=method, endpoint=route.endpoint, service=service
         )
         assert effective_config.find_endpoint(config, event) == (route.cost, batchable)
+
+
+@pytest.mark.parametrize(
+    ("seen", "says"),
+    [
+        ({"tenant_fair_share": math.inf}, "as all demand of its tier and those above fits"),
+        ({"tenant_fair_share": 2.0, "waited": 1.0}, "which had waited as told"),
+        ({"tenant_fair_share": 2.0}, ""),
+    ],
+)
+def test_a_price_that_does_not_count_for_a_request_says_why(seen, says) -> None:
+    signals = signal_vector(tier=1, service_price=4.0, service_utilisation=3.65, cost=1.0, **seen)
+    event = structs.replace(world.decided(ROW), signals=signals)
+    row = next(o for o in limits.evaluate_limits(event, world.config()) if o.key == "service")
+    assert (row.word == "within") == bool(says)
+    assert ("not for this one" in row.limit) == bool(says) and says in row.limit

@@ -86,8 +86,8 @@ RERANKED = (
 TRACE = {
     Stage.GUARD: (
         *(f"{info.text[:1].upper()}{info.text[1:]}." for info in REASONS.values() if info.text),
-        "This decider may still admit {left} request[s] today of the app’s quota of {quota}. No"
-        " list or compliance rule.",
+        "The daily quota is not used up: this decider holds {left} request[s] of the app’s {quota}"
+        " a day. No list or compliance rule.",
     ),
     Stage.OVERRIDE: (
         "Guard had settled it.",
@@ -141,11 +141,20 @@ LIMITS = {
         "[{tokens_after}][−{into_after}, headroom]",
     ),
     "cheap": ("{cheap}", "ranked from {from}", "–"),
-    "risk": ("[{risk}][–]", "[changes at {cut}][no risk would change it][–]", "–"),
-    "value": ("[{value}][–]", "[{usual} is usual, serving it costs [{cost}][nothing] now][–]", "–"),
+    "risk": (
+        "[{risk}][none]",
+        "[changes at {cut}][no risk would change it][no model was asked]",
+        "–",
+    ),
+    "value": (
+        "[{value}][none]",
+        "[{usual} is usual, serving it costs [{cost}][nothing] now][no model was asked]",
+        "–",
+    ),
     "service": (
         "[{price}][none] at {load}% load",
-        "[holds {target}% of {capacity} units/s when short][not known]",
+        "[holds {target}% of {capacity} units/s when short][not known][; not for this one,"
+        " [which had waited as told][as all demand of its tier and those above fits]]",
         "–",
     ),
     "share": ("{use} units/s", "[{fair} units/s][none, demand fits]", "{used} units/s"),
@@ -232,19 +241,19 @@ CLAUSES = {
         " has arrived yet"
     ),
     Reason.BURST_EXHAUSTED: (
-        "its burst of {burst} requests is used up[, and it has no headroom][ and it was {into} into"
-        " its headroom of {headroom}]",
+        "its burst of {burst} requests is used up[, and it gets no headroom beyond it]"
+        "[ and it was {into} into its headroom of {headroom}]",
         "its burst of {burst} requests and its headroom of {headroom} are used up",
     ),
     Reason.TOKENS_EMPTY: ("its bucket of {burst} requests, refilled at {rate} a second, was empty"),
     Reason.TOKENS_LEFT: "its bucket still held {tokens} of {burst} requests",
     Reason.SERVICE_OVERLOADED: (
         "<service> was at {load}% of its capacity",
-        "<service> was still recovering from overload: its price was {price}, at {load}% of its"
-        " capacity",
+        "<service> was still recovering from overload and took only what is worth most (price"
+        " {price}, {load}% load)",
     ),
     Reason.TENANT_OVER_SHARE: (
-        "its tenant used {share} times its fair share of <service>",
+        "<service> was short of room and its tenant used {share} times its fair share of it",
         "higher tiers left no room on <service>, so its tenant's fair share was none",
     ),
 }
@@ -291,11 +300,11 @@ LEAD = (
     "<stage> decided: risk {risk}.",
     "<stage> decided: the risk was {risk}, and at any other risk it would have been <done> too.",
     "<stage> decided: risk {risk}, below the {cut} from which it would have been <done>.",
-    "<stage> decided: risk {risk}, at or above the {cut} from which this request is <done>.",
+    "<stage> decided: [<service> was short of room; ]risk {risk}, at or above the"
+    " {cut} from which this request is <done>.",
     "<stage> decided: the risk was {risk}, and at any risk below {cut} it would have been <done>"
     " too.",
-    "<stage> decided: its worth was {value}; at the usual {usual} the answer would have been"
-    " another.",
+    "<stage> decided: its worth was {value}; at the usual {usual} it would not have been <done>.",
     "<stage> decided: its bucket had no room at risk {risk}; below {cut} it would have been"
     " <done>.",
 )

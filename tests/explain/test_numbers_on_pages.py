@@ -81,7 +81,7 @@ class Reader:
 def sentences_of(d: Decision) -> list[str]:
     """All that other tests trace to the record, as pages and REST compose it."""
     made = decision_page.decision_page(d, with_token=True)
-    way = replay_panels.way_of(d)
+    way = replay_panels.way_of(d, decision_page.explained(d))
     said = customer.write_texts(customer.build_case(d))
     cut = made.cut.at if made.cut else None
     return [
@@ -187,7 +187,7 @@ def test_a_page_shows_no_number_that_is_not_the_records(kinds, browser) -> None:
 
 def take_risks_of_ways(d: Decision, reader: Reader) -> None:
     """Take out the risk beside each way back, and the risk at which its action would change."""
-    way = replay_panels.way_of(d)
+    way = replay_panels.way_of(d, decision_page.explained(d))
     for one in (*way.ways, *way.missed) if way else ():
         if one.risk is None:
             continue
@@ -243,7 +243,7 @@ def test_rest_says_what_the_page_says(kinds, browser) -> None:
         assert record["tier"] == Tier(d.tier).word
         if d.action != Action.ADMIT:
             back = client.get(f"{base}/counterfactual").json()
-            way = replay_panels.way_of(d)
+            way = replay_panels.way_of(d, decision_page.explained(d))
             assert [w["sentence"] for w in back["ways"]] == [w.sentence for w in way.ways]
             assert [[c["after"] for c in w["changes"]] for w in back["ways"]] == [
                 [c.after for c in w.changes] for w in way.ways

@@ -170,9 +170,9 @@ WAYS = {
     "day": "[A][a]t {level} request[s] a <per> over the whole day instead of {before} request[s] a"
     " <per>",
     "batch": "[W][w]ith {level} items in each call[ of POST /v2/orders:batchGet]",
-    "retries": "[P][p][ausing while refused, instead of sending {before}% of its requests too soon"
-    " or while refused][W][w][ith {level}% of its requests sent too soon or while refused instead"
-    " of {before2}%]",
+    "retries": "[P][p][ausing while refused, instead of going on until {before}% of its requests"
+    " were refused or repeated refused ones][W][w][ith {level}% of its requests refused or"
+    " repeating refused ones instead of {before2}%]",
     "errors": "[W][w]ith[out 4xx answers, which were {before}%][ {level}% of its answers 4xx"
     " instead of {before2}%]",
     "resources": "[A][a]sking for {level} different path[s] in two minutes instead of {before}",
@@ -195,11 +195,11 @@ TAILS = (
 )
 
 
-AT_ONCE = " Even with all of them at once its risk would be {risk}"
+AT_ONCE = " With all of it at once it would [still ]have been <done>: risk {risk}"
 NONE = (
     "<words>.",
-    f"<words>.{AT_ONCE}, at or above the {{cut}} from which it would be <done>.[ <words>.]",
-    f"<words>.{AT_ONCE}, and at any lower risk it would be <done> too.[ <words>.]",
+    f"<words>.{AT_ONCE}, at or above the {{cut}} from which it is <done>. <words>.",
+    f"<words>.{AT_ONCE}, and <done> at any lower risk too. <words>.",
 )
 
 
@@ -325,7 +325,7 @@ def test_every_number_of_a_way_back_is_in_the_record_and_admits_as_it_reads(ever
             if way.risk is not None and again.risk is not None:
                 assert again.risk == pytest.approx(way.risk, abs=0.01), way.sentence
         if found.none:
-            true = at_once(one) if "its risk would be" in found.none else {}
+            true = at_once(one) if "With all of it" in found.none else {}
             check(NONE, found.none, true)
     assert {"wait", "pace", "spread"} <= set(levers)
 

@@ -25,6 +25,7 @@ from decider.refusal.findings import typical
 from decider.refusal.receipt import keys_of, open_sealed
 from decider.refusal.true_cause import TOLD_AS, find_true_cause, told_code
 from decider.whatif import replay
+from decider.whatif.moves import COUNTED
 from decisions import reason_text
 from explain.recourse import search as recourse_search
 from explain.shap import waterfall
@@ -114,29 +115,31 @@ def everything() -> Iterator[list[Told]]:
 
 
 def strongest(told: Told) -> tuple[str, Feature] | None:
-    """The cause with the largest sum of SHAP values, and its strongest feature, of those that read
-    otherwise than usual in training; None where nothing does that raised the risk.
+    """The cause whose strongest three features together weigh most, and the strongest of these, of
+    those that read otherwise than usual in training; None where nothing does that raised the risk.
     """
-    sums: dict[str, float] = {}
-    for k, (feature, value) in enumerate(zip(FEATURES, told.contributions, strict=True)):
+    best, found = 0.0, None
+    for cause in {f.cause for f in FEATURES}:
+        members = [k for k, f in enumerate(FEATURES) if f.cause == cause]
         # what is usual is no reason of this one
-        alike = math.isnan(told.value[k]) or reads_alike(
-            feature, float(told.value[k]), told.usual[k]
+        raising = sorted(
+            (k for k in members if told.contributions[k] > 0 and not is_usual(told, k)),
+            key=lambda k: -told.contributions[k],
         )
-        if value < 0 or not alike:
-            sums[feature.cause] = sums.get(feature.cause, 0.0) + value
-    for cause in sorted((code for code in sums if sums[code] > 0), key=lambda code: -sums[code]):
-        raising = [
-            k
-            for k, f in enumerate(FEATURES)
-            if f.cause == cause
-            and told.contributions[k] > 0
-            and not math.isnan(told.value[k])
-            and not reads_alike(f, float(told.value[k]), told.usual[k])
+        lowering = sum(told.contributions[k] for k in members if told.contributions[k] < 0)
+        named = [
+            k for k in raising[:3] if told.contributions[k] >= told.contributions[raising[0]] / 3.0
         ]
-        if raising:
-            return cause, FEATURES[max(raising, key=lambda k: told.contributions[k])]
-    return None
+        whole = lowering + sum(told.contributions[k] for k in raising)
+        weight = min(whole, sum(told.contributions[k] for k in named))
+        if weight > best:
+            best, found = weight, (cause, FEATURES[named[0]])
+    return found
+
+
+def is_usual(told: Told, k: int) -> bool:
+    value = float(told.value[k])
+    return math.isnan(value) or reads_alike(FEATURES[k], value, told.usual[k])
 
 
 # -- numbers, read back without the code that wrote them
@@ -191,28 +194,54 @@ def check_sentence(told: Told, reason: ReasonCode, text: str) -> None:
             ("they", "it"),
         ):
             wanted = re.sub(rf"\b{several}\b", rf"(?:{several}|{one})", wanted)
+    text = text.removesuffix(" The model counts slow traffic against it here.")
     found = re.fullmatch(wanted + r"( Usual in training: (?P<typical>.+)\.)?", text)
     assert found, (wanted, text)
-    assert is_shown(reason.feature, found["value"], float(told.value[k])), text
+    value, few = re.fullmatch(r"(.+?)(?: \(about (\d+ of \d+)\))?", found["value"]).groups()
+    assert is_shown(reason.feature, value, float(told.value[k])), text
+    check_few(told, reason.feature, few)
     assert (found["typical"] is not None) == (told.usual[k] == told.usual[k]), text
     assert not found["typical"] or is_shown(reason.feature, found["typical"], told.usual[k]), text
 
 
+def check_few(told: Told, feature: Feature, few: str | None) -> None:
+    """A share of less than ten is told in whole numbers too, and no other one is."""
+    count = told.value[INDEX[COUNTED[feature.name]]] if feature.name in COUNTED else 0.0
+    share = float(told.value[INDEX[feature.name]])
+    if not (count > 0.0 and share > 0.0 and count / share < 10.0):
+        assert few is None
+        return
+    some, of = map(int, few.split(" of "))
+    assert some == pytest.approx(count, abs=0.501) or some == 1 > count
+    assert of == pytest.approx(count / share, abs=0.501) or of == 1 > count / share
+
+
 def check_clause(told: Told, reason: ReasonCode, clause: str) -> None:
+    """The clause tells the reason's feature, then each of its others."""
+    measures = {
+        re.sub(r"_\d+s$", "", r.feature.name) for r in (reason, *reason.others) if reason.others
+    }
+    if len(measures) == 1:  # one fact over several spans
+        clause, same, _ = clause.partition("; the same over ")
+        assert same
+        check_one(told, reason, clause)
+        return
+    for one in reason.others[::-1]:
+        clause, joined, last = clause.rpartition(f" {one.first[0].lower()}{one.first[1:]}")
+        assert joined, (clause, one.first)
+        check_one(told, one, joined.strip() + last)
+        clause = re.sub(r"(, and|; and|;)$", "", clause)
+    check_one(told, reason, clause)
+
+
+def check_one(told: Told, reason: ReasonCode, clause: str) -> None:
     k = INDEX[reason.feature.name]
     first = reason.text.split(". ")[0].rstrip(".")
-    # where another reason's feature weighs more, the clause says that its cause's add up
-    heaviest = max(told.contributions[INDEX[r.feature.name]] for r in told.reasons)
-    if reason.others and told.contributions[k] < heaviest:
-        measures = {re.sub(r"_\d+s$", "", f.name) for f in (reason.feature, *reason.others)}
-        if len(measures) == 1:  # one fact over several spans
-            clause, same, _ = clause.partition("; the same over ")
-        else:
-            clause, same, rest = clause.partition(f"; {len(reason.others)} more finding")
-            assert f" of cause “{reason.cause}” add" in rest
-        assert same
     assert clause.lower().startswith(first.lower()), (clause, first)
     rest = clause[len(first) :]
+    slow = ", and the model counts slow traffic against it here"
+    assert rest.endswith(slow) == reason.slow
+    rest = rest.removesuffix(slow)
     if times := re.fullmatch(r", ([\d.,]+) times what was usual in training", rest):
         shown = float(times[1].replace(",", ""))
         near = 0.51 if shown >= 10 else 0.051
@@ -241,7 +270,7 @@ def test_the_headline_names_the_strongest_reason(everything) -> None:
         (cause, feature), lead = found, told.reasons[0]
         assert (lead.feature.cause, lead.feature.name) == (cause, feature.name)
         mostly, weightier = split_weightier(told.headline.removesuffix("."))
-        usual = told.usual_raises[0][1] if told.usual_raises else 0.0
+        usual = max((each for label, each in told.usual_raises if label != "Tier"), default=0.0)
         assert weightier == (
             "" if usual < lead.effect else "as" if usual == lead.effect else "more"
         )
@@ -252,8 +281,9 @@ def test_the_headline_names_the_strongest_reason(everything) -> None:
         mostly, much, also = re.split(r"(?:; (as|nearly as) much because )|$", mostly, maxsplit=1)
         check_clause(told, lead, mostly.partition("because ")[2])
         if added:
-            further = next(r for r in told.reasons[1:] if is_behaviour(r.feature))
-            check_clause(told, further, added)
+            behaviour = [r for r in told.reasons[1:] if is_behaviour(r.feature) and not r.slow]
+            further = behaviour[0]
+            check_one(told, further, added)
         if also:
             assert told.reasons[1].effect >= 0.9 * lead.effect
             assert (much == "as") == (told.reasons[1].effect == lead.effect)
@@ -267,7 +297,7 @@ def test_the_headline_names_the_strongest_reason(everything) -> None:
 def split_weightier(headline: str) -> tuple[str, str]:
     """A headline without what it says of usual values, and how much they weighed beside it."""
     rest, much, _ = re.split(
-        r"; (?:its tier alone|“[^”]+”, at a usual value,) raised its risk (as much|more)"
+        r"; “[^”]+”, at a usual value, raised its risk (as much|more)"
         r" (?:as|than) that$|$",
         headline,
         maxsplit=1,
@@ -384,7 +414,11 @@ def test_no_reason_has_the_usual_value(everything) -> None:
 def test_every_number_of_a_reason_is_in_the_record(everything) -> None:
     for told in everything:
         for reason in told.reasons:
-            check_sentence(told, reason, reason.text)
+            text = reason.text
+            for one in reason.others[::-1]:
+                check_sentence(told, one, one.text)
+                text = text.removesuffix(one.text).rstrip()
+            check_sentence(told, reason, text)
 
 
 def test_every_number_of_a_rule_is_in_the_record(everything) -> None:
@@ -443,6 +477,6 @@ def test_a_way_back_names_the_share_that_it_lowers(everything) -> None:
                 if change.lever == "retries":
                     true = max(float(told.value[INDEX[name]]) for name in shares)
                     assert change.before == pytest.approx(true)
-                    assert "while refused" in one.sentence
+                    assert "refused or repeat" in one.sentence
                     seen += 1
     assert seen or len(everything) > 300

@@ -35,7 +35,8 @@ def test_one_burst_is_one_reason_that_names_what_belongs_to_it() -> None:
         fall(rate_1s=0.5, rate_10s=0.9, burst_ratio=0.4, cost_rate_60s=0.2, not_found_share_60s=0.6)
     )
     assert [r.feature.name for r in found] == ["rate_10s", "not_found_share_60s"]
-    assert [f.name for f in found[0].others] == ["rate_1s", "burst_ratio", "cost_rate_60s"]
+    assert [one.feature.name for one in found[0].others] == ["rate_1s", "burst_ratio"]
+    assert "3 requests in the last second" in found[0].text
     assert found[0].effect > found[1].effect > 0
 
 
@@ -108,15 +109,21 @@ def test_a_value_that_reads_like_the_median_is_no_reason() -> None:
     assert reason_codes.rank_reasons(fall([3.5] * N_FEATURES, rate_10s=1.0))
 
 
-def test_a_small_part_of_a_strong_cause_does_not_stand_for_it_alone() -> None:
-    parts = dict.fromkeys(("rate_1s", "rate_10s", "rate_60s", "burst_ratio"), 0.3)
-    pace, sources = reason_codes.rank_reasons(fall(**parts, distinct_sources_60s=0.9))
-    assert (pace.feature.name, pace.minor, sources.minor) == ("rate_1s", True, False)
-    assert reason_codes.write_because([pace, sources]) == (
-        "because it sent 3 requests in the last second; 3 more findings of cause “Pace” add to it"
-    )
-    (alone,) = reason_codes.rank_reasons(fall(**parts))
-    assert not alone.minor
+def test_many_small_effects_of_one_cause_do_not_outweigh_a_strong_one() -> None:
+    """A reader of the table of effects finds the strongest one named first."""
+    names = ("rate_1s", "rate_10s", "rate_60s", "burst_ratio", "cost_rate_60s", "gap_cv")
+    parts = dict.fromkeys(names, 0.15)
+    sources, pace = reason_codes.rank_reasons(fall(**parts, distinct_sources_60s=0.5))
+    assert (sources.feature.name, pace.feature.name) == ("distinct_sources_60s", "rate_1s")
+    assert len(pace.others) == 2
+    # what is named adds up to what is claimed
+    assert pace.effect == pytest.approx(fall(rate_1s=0.45).effect(0.45), abs=0.011)
+
+
+def test_what_hardly_adds_to_a_reason_is_not_told() -> None:
+    (found,) = reason_codes.rank_reasons(fall(rate_1s=0.9, rate_10s=0.2))
+    assert found.others == ()
+    assert reason_codes.write_because([found]) == "because it sent 3 requests in the last second"
 
 
 def test_a_reason_of_one_feature_has_the_effect_of_its_row() -> None:
@@ -150,9 +157,9 @@ def test_what_is_usual_and_raises_the_risk_is_told_apart_from_the_reasons() -> N
     assert reason_codes.list_usual(fall([3.0] * N_FEATURES, math.nan, tier=0.9)) == []
 
 
-def test_a_reason_says_how_many_of_its_cause_speak_for_the_request() -> None:
+def test_what_speaks_for_the_request_in_a_cause_lowers_its_effect() -> None:
     (found,) = reason_codes.rank_reasons(fall(rate_1s=0.9, rate_10s=0.4, rate_60s=-0.3))
-    assert (len(found.others), found.lowering) == (1, 1)
+    assert len(found.others) == 1
     assert found.effect == pytest.approx(fall(rate_1s=0.9, rate_10s=0.1).effect(1.0), abs=0.011)
 
 
@@ -177,3 +184,46 @@ def test_a_reason_says_how_many_of_its_cause_speak_for_the_request() -> None:
 def test_a_sentence_about_one_is_in_the_singular(name: str, says: str) -> None:
     (found,) = reason_codes.rank_reasons(fall([0.0] * N_FEATURES, 1.0, **{name: 1.0}))
     assert found.text.startswith(says)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "usual", "slow"),
+    [
+        ("rate_60s", 0.05, 0.14, True),
+        ("seconds_since_last", 5.0, 1.0, True),
+        ("rate_60s", 0.5, 0.14, False),
+        ("seconds_since_last", 0.1, 1.0, False),
+        ("distinct_paths_60s", 1.0, 3.0, False),
+    ],
+)
+def test_slow_traffic_as_a_reason_is_said_to_count_against_it(name, value, usual, slow) -> None:
+    (found,) = reason_codes.rank_reasons(fall([usual] * N_FEATURES, value, **{name: 1.0}))
+    assert ("The model counts slow traffic against it here." in found.text) == slow
+    assert (
+        "and the model counts slow traffic against it here" in reason_codes.write_clause(found)
+    ) == slow
+
+
+@pytest.mark.parametrize(
+    ("share", "count", "says"),
+    [
+        (0.44, 1.4, "44% (about 1 of 3) of the last minute's answers"),
+        (1.0, 0.6, "100% (about 1 of 1) of the last minute's answers"),
+        (0.44, 44.0, "44% of the last minute's answers"),
+        (0.44, math.nan, "44% of the last minute's answers"),
+    ],
+)
+def test_a_share_of_few_is_told_in_numbers_too(share: float, count: float, says: str) -> None:
+    built = fall(payment_error_share_60s=1.0)
+    values = [*built.values]
+    values[INDEX["payment_error_share_60s"]] = share
+    values[INDEX["payment_errors_60s"]] = count
+    contributions = np.zeros(N_FEATURES)
+    contributions[INDEX["payment_error_share_60s"]] = 1.0
+    (found,) = reason_codes.rank_reasons(
+        waterfall.build_waterfall(
+            -1.0, contributions, np.array(values, np.float32), [0.0] * N_FEATURES, SAME
+        )
+    )
+    assert found.text.startswith(says)
+    assert found.shown_value == f"{share:.0%}"

@@ -24,7 +24,7 @@ from decider.whatif.levers import BY_NAME, LEVERS
 from explain.recourse import grid
 from explain.recourse import search as recourse_search
 from explain.recourse import text as recourse_text
-from explain.recourse.search import Recourse
+from explain.recourse.ways import Recourse, Way
 from learning.training import train
 from tests.explain import world
 from tests.learning import kept
@@ -133,7 +133,7 @@ def test_nearly_every_simulated_refusal_has_a_way_back(ways) -> None:
     # 0.90 measured: cohort and history weigh more in the model than they did
     assert sum(bool(found.ways) for found in waits) / len(waits) >= 0.85
     assert all(bool(found.none) != bool(found.ways) for _, found, _ in ways)
-    assert all(recourse_search.UNCHANGED in found.none for found in waits if not found.ways)
+    assert all(recourse_search.UNTRIED in found.none for found in waits if not found.ways)
 
 
 def test_after_a_block_no_wait_is_a_way_back(ways) -> None:
@@ -532,4 +532,49 @@ def test_one_whom_nothing_helps_is_told_what_stands_in_the_way() -> None:
     )
     found = recourse_search.find_recourse(world.decided(row, document=harsh), harsh, world.model())
     assert found.ways == ()
-    assert "Even with all of them at once its risk would be" in found.none
+    assert "With all of it at once it would still have been blocked: risk" in found.none
+
+
+def find_named(refusals, trained, named: str) -> list[Recourse]:
+    found = [
+        recourse_search.find_recourse(e, refusals[1][e.config_version], trained, named)
+        for e in refusals[0][:80]
+    ]
+    return [one for one in found if one.ways]
+
+
+def touches(way: Way, named: str) -> bool:
+    return any(named in BY_NAME[change.lever].features for change in way.changes)
+
+
+def test_ways_that_change_the_strongest_reason_come_first(refusals, trained) -> None:
+    named, first, reordered = "path_entropy_600s", 0, 0
+    for one in find_named(refusals, trained, named):
+        places = [touches(way, named) for way in one.ways]
+        assert places == sorted(places, reverse=True)
+        assert bool(one.aside) == (not any(places))
+        first += places[0]
+        efforts = [way.effort for way in one.ways]
+        reordered += efforts != sorted(efforts)
+    assert first and reordered
+
+
+def test_it_is_said_where_no_way_changes_the_strongest_reason(refusals, trained) -> None:
+    # No lever moves an app's history, so nothing could be tried.
+    found = find_named(refusals, trained, "abuse_history")
+    assert found
+    for one in found:
+        assert one.aside == (
+            "None of these changes its strongest reason, “Confirmed abuse reports”: its owner"
+            " cannot."
+        )
+    assert not any(one.aside for one in find_named(refusals, trained, ""))
+
+
+def test_a_lever_of_the_strongest_reason_that_is_not_enough_is_shown(refusals, trained) -> None:
+    found = find_named(refusals, trained, "client_error_share_60s")
+    alone = [one for one in found if "alone would not have been enough" in one.aside]
+    assert alone
+    for one in alone:
+        assert touches(one.missed[0], "client_error_share_60s")
+        assert not any(touches(way, "client_error_share_60s") for way in one.ways)

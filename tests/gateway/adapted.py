@@ -1,7 +1,8 @@
 """The examples as someone adapts them: each place that is marked "yours" gets a form of its own.
 
-Own services on own ports behind own prefixes, three deciders, TLS, an app that its certificate
-names, a load balancer in front, and limits and files of one's own.
+Own services on own ports behind own prefixes, three deciders, TLS, an app that its certificate or,
+behind Envoy, a token of another issuer names, a load balancer in front, and limits, files and
+choices of one's own.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from console.local.gateway import EXAMPLE, render_envoy_config
+from learning.traffic import tokens
 from tests.gateway.running import FILES
 
 MARK = re.compile(r"\byours\b")
@@ -21,8 +23,12 @@ ABOUT = '# To adapt it, change what is marked "yours".\n'
 PREFIXES = {"billing": "/shop/v1/billing", "shop": "/shop/v1"}
 DECIDERS = ("d01", "d02", "d03")
 NAMES = ("gateway", "envoy-check", "envoy-admin", *DECIDERS, *PREFIXES)
-# Requests at once while no decider answers, of one app and of all; and preflights, of one client
-# and of all.
+# What happens without an answer: billing is refused, the shop has the local limit; Caddy, which has
+# none, lets the shop through.
+LIMITED, REFUSED = "shop", "billing"
+ISSUER, AUDIENCE, CLAIM = "https://login.acme.test", "acme", "azp"
+# Requests at once while no decider answers, of one app (nginx: of one client) and of all; and
+# preflights, of one client and of all.
 BURSTS = (3, 8, 4, 10)
 
 
@@ -55,7 +61,13 @@ def envoy(ports: Mapping[str, int], folder: Path) -> str:
     def endpoints(*names: str) -> str:
         return ", ".join(f"{{ endpoint: {address(name)} }}" for name in names)
 
-    text = render_envoy_config({**ports, "services": 1}, folder / "sluice-access.json", 1)
+    text = render_envoy_config(
+        {**ports, "services": 1},
+        folder / "sluice-access.json",
+        folder / tokens.JWKS_FILE,
+        folder / "rules" / "rules.json",
+        1,
+    )
     text = once(text, "1 # yours # up: trusted-hops", "1")
     text = once(
         text, "      # yours: 0.0.0.0 and a TLS transport_socket when this is your edge\n", ""
@@ -67,7 +79,7 @@ def envoy(ports: Mapping[str, int], folder: Path) -> str:
     )
     routes = "".join(
         f"{' ' * 24}- {{ name: {name}, match: {{ {how}: {prefix} }},"
-        f" route: {{ cluster: {name} }} }}\n"
+        f" route: {{ cluster: {name} }}{_refuses if name == REFUSED else ''} }}\n"
         for name, path in PREFIXES.items()
         for how, prefix in (("path_separated_prefix", path), ("prefix", f'"{path}:"'))
     )
@@ -77,13 +89,7 @@ def envoy(ports: Mapping[str, int], folder: Path) -> str:
         " " * 16 + "http_filters:\n" + " " * 18 + "# 1.",
         " " * 22 + "routes:\n" + routes,
     )
-    text = between(
-        text,
-        "# yours: if apps sign in at the gateway",
-        " " * 24 + "response_mutations:",
-        "- remove: x-sluice-app\n" + " " * 26 + "- append: { header: { key: x-sluice-app, value: "
-        '"%DOWNSTREAM_PEER_SUBJECT%" } }\n',
-    )
+    text = _app_of_envoy(text)
     for burst in BURSTS:
         text = re.sub(
             r"token_bucket: \{[^}]*\} # yours",
@@ -103,6 +109,33 @@ def envoy(ports: Mapping[str, int], folder: Path) -> str:
         for name in PREFIXES
     )
     return text[: text.index("    # yours: your services")] + clusters
+
+
+_refuses = (
+    ', typed_per_filter_config: { sluice.refuse: { "@type":'
+    " type.googleapis.com/envoy.config.route.v3.FilterConfig, config: {} } }"
+)
+
+
+def _app_of_envoy(text: str) -> str:
+    """Take the app from a claim of another issuer's tokens or, without one, from a certificate."""
+    text = once(text, "issuer: https://id.example.com # yours", f"issuer: {ISSUER}")
+    text = once(text, "audiences: [orders-api] # yours", f"audiences: [{AUDIENCE}]")
+    text = re.sub(r" +# yours: Envoy reads this file.*\n", "", text)
+    text = re.sub(r"(claim_to_headers:) # yours.*", r"\1", text)
+    text = once(text, "claim_name: sub", f"claim_name: {CLAIM}")
+    either = "{ requires_any: { requirements: [{ provider_name: apps }, { allow_missing: {} }] } }"
+    text = re.sub(
+        r"requires: \{ provider_name: apps \} # yours.*", lambda _: f"requires: {either}", text
+    )
+    kind = "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+    header = '{ key: x-sluice-app, value: "%DOWNSTREAM_PEER_SUBJECT%" }'
+    named = (
+        f'{{ name: certificate, typed_config: {{ "@type": {kind}, mutations: {{ request_mutations:'
+        f" [{{ append: {{ header: {header}, append_action: ADD_IF_ABSENT }} }}] }} }} }}"
+    )
+    mark = " " * 18 + "# 3. Ask Sluice."
+    return once(text, mark, f"{' ' * 18}- {named}\n{mark}")
 
 
 def _tls_of_envoy(folder: Path) -> str:
@@ -143,9 +176,20 @@ def nginx(ports: Mapping[str, int], folder: Path) -> str:
     text = between(
         text,
         "    # yours: behind a load balancer",
-        "    # The limits of @unasked",
+        "    # What happens to requests",
         "    set_real_ip_from 127.0.0.0/8;\n    real_ip_header X-Forwarded-For;\n"
         "    real_ip_recursive on;\n",
+    )
+    text = once(text, " yours: for each service", " For each service")
+    text = once(
+        text,
+        "        payments refuse;\n        search pass;\n",
+        f"        {REFUSED} refuse;\n",
+    )
+    text = once(
+        text,
+        "include rules/sources.geo; # yours: the agent's folder",
+        f"include {folder}/own/sources.geo;",
     )
     text = re.sub(r"(limit_req_zone .* rate=)\d+r/s; # yours", r"\g<1>1r/m;", text)
     for burst in BURSTS:  # nginx admits one beside its burst
@@ -168,12 +212,17 @@ def nginx(ports: Mapping[str, int], folder: Path) -> str:
     text = between(
         text, "        listen 127.0.0.1:8090; # yours", "        recursive_error_pages", tls
     )
-    text = once(
+    text = between(
         text,
-        "            # yours: if apps sign in here, set X-Sluice-App from what you verified.\n",
-        "",
+        "            # yours: where apps sign in here",
+        "            proxy_connect_timeout",
+        "            proxy_set_header X-Sluice-App $ssl_client_s_dn;\n",
     )
-    return text.replace("$http_x_sluice_app", "$ssl_client_s_dn")
+    text = re.sub(
+        r"Authorization \$http_authorization; # yours.*", "X-Api-Key $http_x_api_key;", text
+    )
+    text = once(text, '"app":"$sluice_app"', '"app":"$ssl_client_s_dn"')
+    return once(text, "X-Sluice-App $sluice_app", "X-Sluice-App $ssl_client_s_dn")
 
 
 def caddy(ports: Mapping[str, int], folder: Path) -> str:
@@ -193,7 +242,22 @@ def caddy(ports: Mapping[str, int], folder: Path) -> str:
     )
     text = once(text, " yours: behind a load\n", " Behind a load\n")
     text = re.sub(r"remote_ip 192\.0\.2\.0/32 # yours", "remote_ip 127.0.0.0/8", text)
-    text = re.sub(r"(vars @asks app ).*# yours.*", r"\1{http.request.tls.client.subject}", text)
+    text = between(
+        text,
+        "\t\t# Anybody could write it. yours",
+        "\t\tforward_auth",
+        "\t\trequest_header X-Sluice-App {http.request.tls.client.subject}\n",
+    )
+    text = re.sub(r"\t\t\tcopy_headers Sluice-App.*# yours.*\n", "", text)
+    text = re.sub(
+        r"lb_policy header Authorization # yours.*", "lb_policy header X-Sluice-App", text
+    )
+    text = re.sub(r"vars \{service\} search # yours.*", f"vars {{service}} {LIMITED}", text)
+    text = once(
+        text,
+        "reverse_proxy @unasked 127.0.0.1:9200 { # yours",
+        f"reverse_proxy @unasked 127.0.0.1:{ports[LIMITED]} {{",
+    )
     text = once(
         text,
         "output file sluice-access.json { # yours",

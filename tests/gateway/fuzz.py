@@ -31,6 +31,7 @@ from decider.contracts.normalise.paths import MOST_CHARACTERS, path_of
 from decider.engine.routing import Router
 from decider.engine.text_hash import TextHash
 from decider.http.source import forwarded
+from learning.traffic.tokens import Signer
 from tests.gateway import running
 from tests.gateway.running import Gateway, stub, until
 
@@ -78,13 +79,17 @@ class Client:
     """One kept connection to a gateway, on which any bytes may be sent."""
 
     port: int
+    signer: Signer
     connection: socket.socket | None = None
 
-    def ask(self, target: str, *fields: str) -> tuple[int, bytes]:
-        """Send GET with a target and header fields as they are; return status and body."""
+    def ask(self, app: str, target: str, *fields: str) -> tuple[int, bytes]:
+        """Send GET with an app's token, and a target and header fields as they are; return status
+        and body.
+        """
         if self.connection is None:
             self.connection = socket.create_connection(("127.0.0.1", self.port), 5)
-        head = "\r\n".join([f"GET {target} HTTP/1.1", "host: a", *fields, "", ""])
+        token = f"authorization: Bearer {self.signer.token(app)}"
+        head = "\r\n".join([f"GET {target} HTTP/1.1", "host: a", token, *fields, "", ""])
         self.connection.sendall(head.encode("latin-1"))
         response = http.client.HTTPResponse(self.connection, method="GET")
         response.begin()
@@ -101,7 +106,7 @@ class Client:
 
 def sent(client: Client, target: str) -> Seen:
     """Send a request target; the stub refuses it, and says what it was asked."""
-    status, body = client.ask(target, "x-sluice-app: malformed")
+    status, body = client.ask("malformed", target)
     if b'"seen"' not in body:
         return Seen(status)
     told = json.loads(body)
@@ -139,7 +144,7 @@ def handed_on(client: Client, fields: list[str]) -> tuple[str, str]:
     hands on, both empty when it refuses.
     """
     names = [f"x-forwarded-for: {text}" for text in fields]
-    status, body = client.ask("/v2/orders/1", "x-sluice-app: good", *names)
+    status, body = client.ask("good", "/v2/orders/1", *names)
     told = json.loads(body) if status == 200 else {}
     return told.get("x-sluice-source", ""), told.get("x-forwarded-for", "")
 
@@ -213,7 +218,7 @@ class Fuzz:
         """Send requests for `seconds`."""
         end = now() + seconds
         told = now() + 60
-        with closing(Client(gateway.ports["gateway"])) as client:
+        with closing(Client(gateway.ports["gateway"], gateway.signer)) as client:
             while now() < end:
                 try:
                     self.step(client)

@@ -100,8 +100,10 @@ def shed_app(world: World) -> object:
     return told(world.gateway.get(SHED))
 
 
-def no_app(world: World) -> object:
-    return world.gateway.get(None).status
+def no_credential(world: World) -> object:
+    """Without a credential, and with the claim to be an app."""
+    claims = ({}, {"x_sluice_app": "app-first"}, {"x_sluice_app": "preflights-of-127.0.0.1"})
+    return tuple(world.gateway.get(None, **claim).status for claim in claims)
 
 
 def outcomes_come_back(world: World) -> object:
@@ -122,9 +124,10 @@ def outcomes_come_back(world: World) -> object:
 
 
 def preflights(world: World) -> object:
-    """One passes, a flood is limited, and none counts for the app that is named."""
+    """One passes, a flood is limited, and none counts for the app that is named or claimed."""
     gateway = world.gateway
-    first = gateway.get(None, "/v2/search", method="OPTIONS", **PREFLIGHT)
+    claim = {"x_sluice_app": "app-page"}
+    first = gateway.get(None, "/v2/search", method="OPTIONS", **PREFLIGHT, **claim)
     flood = [
         gateway.get("app-page", "/v2/search", method="OPTIONS", **PREFLIGHT)
         for _ in range(MANY_PREFLIGHTS)
@@ -133,7 +136,7 @@ def preflights(world: World) -> object:
     own = gateway.get("app-page", "/v2/search")
     decided = {event.method for event in world.events() if event.app == "app-page"}
     return (
-        (first.status, own.status, decided - {"GET"}),
+        (first.status, first.json().get("x-sluice-app"), own.status, decided - {"GET"}),
         {answer.status for answer in refused},
         all("retry-after" in answer.headers for answer in refused),
     )
@@ -215,7 +218,7 @@ JOURNEYS: tuple[Callable[[World], object], ...] = (
     waits_as_told,
     blocked_app,
     shed_app,
-    no_app,
+    no_credential,
     outcomes_come_back,
     other_options,
     pages_may_read,

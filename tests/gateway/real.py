@@ -18,7 +18,7 @@ from decider.contracts import config, defaults, store
 from decider.contracts.config import Config, ListEntry, Override, Sampling
 from decider.contracts.vocabulary import Action
 from tests.conftest import write_keys
-from tests.gateway.running import Gateway, until
+from tests.gateway.running import Gateway, identity_file, until
 
 BLOCKED, SHED = "app-blocked", "app-shed"
 START_S = 180.0
@@ -50,12 +50,15 @@ def publish(client: redis.Redis, keys: Path) -> None:
     client.set(store.CONFIG_KEY, config.sign(document(), key))
 
 
-def decider(folder: Path, node: str, port: int) -> list[str]:
-    """The command of a decider whose data lie in `folder`."""
+def decider(folder: Path, node: str, port: int, *, reads_credentials: bool = False) -> list[str]:
+    """The command of a decider whose data lie in `folder`. `reads_credentials`: it verifies them
+    itself, as the shipped identity.toml says.
+    """
     where = ["--node", node, "--listen", f"127.0.0.1:{port}", "--data", str(folder / node)]
     where += ["--models", str(folder / "models"), "--keys", str(folder / "keys")]
     shared = ["--valkey", os.environ["VALKEY_URL"], "--capacity", "20000"]
-    return [sys.executable, "-m", "decider", *where, *shared]
+    identity = ["--identity", str(identity_file(folder))] if reads_credentials else []
+    return [sys.executable, "-m", "decider", *where, *shared, *identity]
 
 
 def is_healthy(port: int) -> bool:
@@ -71,7 +74,11 @@ def is_healthy(port: int) -> bool:
 
 @contextmanager
 def with_deciders(
-    folder: Path, started: AbstractContextManager[Gateway], nodes: Sequence[str] = ("d01", "d02")
+    folder: Path,
+    started: AbstractContextManager[Gateway],
+    nodes: Sequence[str] = ("d01", "d02"),
+    *,
+    reads_credentials: bool = False,
 ) -> Iterator[tuple[Gateway, redis.Redis]]:
     """A gateway, real deciders and the feedback program, on an emptied Valkey, once all decide."""
     write_keys(folder / "keys")
@@ -80,7 +87,8 @@ def with_deciders(
     publish(client, folder / "keys")
     with started as gateway:
         for node in nodes:
-            gateway.start(node, decider(folder, node, gateway.ports[node]))
+            port = gateway.ports[node]
+            gateway.start(node, decider(folder, node, port, reads_credentials=reads_credentials))
         log = ["--log", str(gateway.log), "--valkey", os.environ["VALKEY_URL"]]
         gateway.start("feedback", [sys.executable, "-m", "decider.node.feedback", *log])
         for node in nodes:

@@ -17,6 +17,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from console.local import gateway, servers
+from decider.contracts.files import write_atomically
+from decider.gateway import envoy as envoy_rules
+from decider.gateway import nginx as nginx_rules
+from decider.gateway.rules import Held
+from learning.traffic import tokens
+from learning.traffic.tokens import Signer
 
 HERE = Path(__file__).parent
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
@@ -55,6 +61,7 @@ class Gateway:
 
     ports: dict[str, int]
     log: Path
+    signer: Signer
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     tls: ssl.SSLContext | None = None
     """How to speak to it where it wants TLS."""
@@ -68,11 +75,13 @@ class Gateway:
         body: bytes = b"",
         **headers: str,
     ) -> Answer:
-        """One request through the gateway; underscores in header names stand for dashes."""
+        """One request through the gateway, with a token that names the app; underscores in header
+        names stand for dashes.
+        """
         connection = self._connection()
-        named = {name.replace("_", "-"): value for name, value in headers.items()} | (
-            {"x-sluice-app": app} if app else {}
-        )
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if app:
+            named.setdefault("authorization", f"Bearer {self.signer.token(app)}")
         connection.request(method, path, body or None, named)
         response = connection.getresponse()
         fields: dict[str, str] = {}
@@ -126,6 +135,26 @@ class Gateway:
             "the access log",
         )
         return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+def made(folder: Path, log: str = "sluice-access.json", names: Sequence[str] = NAMES) -> Gateway:
+    """A gateway to be started, with free ports and a key for its clients."""
+    tokens.ensure_keys(folder)
+    signer = Signer(folder / tokens.KEY_FILE)
+    return Gateway({name: servers.free_port() for name in names}, folder / log, signer)
+
+
+def identity_file(folder: Path) -> Path:
+    """The shipped identity.toml, beside the keys of the gateway's clients."""
+    (folder / "jwks.json").write_bytes((folder / tokens.JWKS_FILE).read_bytes())
+    shipped = gateway.EXAMPLE.parent / "identity.toml"
+    (folder / shipped.name).write_bytes(shipped.read_bytes())
+    return folder / shipped.name
+
+
+def rules_file(folder: Path) -> Path:
+    """The file of block rules that a gateway's Envoy watches."""
+    return folder / "rules" / "rules.json"
 
 
 def until(true: Callable[[], bool], what: str, within_s: float = 15.0) -> None:
@@ -189,31 +218,42 @@ def envoy(
     `patience` replaces the 15 ms that a check may take, which a busy test machine does not always
     give a stub. `adapt` changes the configuration further.
     """
-    running = Gateway({name: servers.free_port() for name in NAMES}, folder / "envoy-access.json")
-    text = gateway.render_envoy_config(running.ports, running.log, trusted_hops)
+    running = made(folder, "envoy-access.json")
+    rules = rules_file(folder)
+    write_atomically(rules, envoy_rules.render(Held()))
+    jwks = folder / tokens.JWKS_FILE
+    text = gateway.render_envoy_config(running.ports, running.log, jwks, rules, trusted_hops)
     with around(running, "envoy", adapt(text.replace("0.015s", patience))):
         yield running
 
 
-def nginx(folder: Path) -> AbstractContextManager[Gateway]:
+def nginx(folder: Path, *, adapt: Callable[[str], str] = str) -> AbstractContextManager[Gateway]:
     """nginx, as `envoy`."""
-    return _shipped("nginx", 8090, folder)
+    write_sources(folder)
+    return _shipped("nginx", 8090, folder, adapt)
 
 
-def caddy(folder: Path) -> AbstractContextManager[Gateway]:
+def write_sources(folder: Path) -> None:
+    """Write the file of blocked addresses that nginx reads, with none in it."""
+    write_atomically(
+        folder / "rules" / nginx_rules.SOURCES_FILE, nginx_rules.render_sources(Held())
+    )
+
+
+def caddy(folder: Path, *, adapt: Callable[[str], str] = str) -> AbstractContextManager[Gateway]:
     """Caddy, as `envoy`."""
-    return _shipped("caddy", 8091, folder)
+    return _shipped("caddy", 8091, folder, adapt)
 
 
 @contextmanager
-def _shipped(name: str, port: int, folder: Path) -> Iterator[Gateway]:
-    """Run an example that listens on `port` as it ships."""
-    running = Gateway({each: servers.free_port() for each in NAMES}, folder / "sluice-access.json")
+def _shipped(name: str, port: int, folder: Path, adapt: Callable[[str], str]) -> Iterator[Gateway]:
+    """Run an example that listens on `port` as it ships, but for what `adapt` changes."""
+    running = made(folder)
     text = (gateway.EXAMPLE.parent / FILES[name]).read_text()
     text = text.replace(running.log.name, str(running.log))
     for own, shipped in {"d01": 9101, "d02": 9102, "services": 9200, "gateway": port}.items():
         text = re.sub(rf"127\.0\.0\.1:{shipped}\b", f"127.0.0.1:{running.ports[own]}", text)
-    with around(running, name, text):
+    with around(running, name, adapt(text)):
         yield running
 
 

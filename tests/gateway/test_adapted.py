@@ -7,20 +7,29 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from console.local import servers
+from decider.contracts.files import write_atomically
 from decider.contracts.requests import Outcome
+from decider.gateway import envoy as envoy_rules
+from decider.gateway import nginx as nginx_rules
+from decider.gateway.rules import Held, Level
 from decider.node.feedback import outcome
+from learning.traffic import tokens
+from tests.decider import signing
 from tests.gateway import adapted, certificates, running
 from tests.gateway.journeys import PREFLIGHT
 from tests.gateway.running import CADDY, NGINX, Answer, Gateway, stub, until
 
 INSTALLED = {"envoy": True, "nginx": NGINX is not None, "caddy": CADDY is not None}
 APPS = tuple(f"app-{k}" for k in range(24))
+BLOCKED = APPS[-1]
+REFUSED = adapted.PREFIXES[adapted.REFUSED]
 
 
 class World(NamedTuple):
@@ -54,8 +63,9 @@ def world(
     if not INSTALLED[name]:
         pytest.skip(f"{name} is not installed")
     speaks = certificates.write(folder, APPS)
-    ports = {each: servers.free_port() for each in adapted.NAMES}
-    it = World(name, Gateway(ports, folder / "sluice-access.json"), speaks)
+    it = World(name, running.made(folder, names=adapted.NAMES), speaks)
+    ports = it.gateway.ports
+    write_rules(folder)
     text = adapted.ADAPT[name](ports, folder).replace("0.015s", "0.5s")
     # before the gateway, whose small limits would be used up while none answers
     for node in adapted.DECIDERS:
@@ -63,6 +73,13 @@ def world(
     with running.around(it.gateway, name, text, tuple(adapted.PREFIXES)):
         until(lambda: met(it) == set(adapted.DECIDERS), "all deciders")
         yield it
+
+
+def write_rules(folder: Path) -> None:
+    """Write the agent's files, which block one app and one network."""
+    levels = (Level("app", {f"CN={BLOCKED}": True}), Level("source", {"203.0.113.0/24": True}))
+    write_atomically(folder / "rules" / "rules.json", envoy_rules.render(Held(levels)))
+    write_atomically(folder / "own" / "sources.geo", nginx_rules.render_sources(Held(levels)))
 
 
 def met(world: World) -> set[str]:
@@ -89,9 +106,21 @@ def test_a_request_reaches_the_own_service_of_its_prefix(world: World) -> None:
 
 @pytest.mark.parts
 def test_the_app_is_the_one_that_its_certificate_names(world: World) -> None:
-    world.gateway.tls = world.speaks["app-7"]
-    answer = world.gateway.get("forged", "/shop/v1/1")
+    answer = world.get(app="app-7", x_sluice_app="forged")
     assert answer.app == "CN=app-7"
+    assert answer.json()["x-sluice-app"] == "CN=app-7"
+
+
+@pytest.mark.parts
+def test_behind_envoy_a_token_of_the_own_issuer_names_the_app(world: World) -> None:
+    if world.name != "envoy":  # the others cannot read one
+        return
+    raw = (world.gateway.log.parent / tokens.KEY_FILE).read_text()
+    key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(raw))
+    own = {"iss": adapted.ISSUER, "aud": adapted.AUDIENCE, adapted.CLAIM: "app-of-token"}
+    good = f"Bearer {signing.token('subject', key, **own)}"
+    assert world.get(authorization=good).app == "app-of-token"
+    assert world.get(authorization=f"Bearer {signing.token('subject', key)}").status == 401
 
 
 @pytest.mark.parts
@@ -114,7 +143,7 @@ def decider_of(answer: Answer) -> str:
 
 @pytest.mark.parts
 def test_the_own_log_becomes_outcomes_and_holds_no_secret(world: World) -> None:
-    world.get("/shop/v1/billing/2?q=hunter2", x_secret="hunter2", authorization="Bearer hunter2")
+    world.get("/shop/v1/billing/2?q=hunter2", x_secret="hunter2", authorization="Basic hunter2")
 
     def told() -> list[Outcome]:
         lines = world.gateway.log.read_bytes().splitlines() if world.gateway.log.exists() else []
@@ -129,20 +158,55 @@ def test_the_own_log_becomes_outcomes_and_holds_no_secret(world: World) -> None:
 
 
 @pytest.mark.parts
-def test_the_own_limits_hold_for_preflights_and_without_a_decider(world: World) -> None:
+def test_the_own_limits_hold_for_preflights(world: World) -> None:
     if world.name == "caddy":  # has no limit of its own
         return
     _, _, one, everyone = adapted.BURSTS
     preflights = [preflight(world, "198.51.100.1") for _ in range(one + 1)]
     assert preflights == [200] * one + [429]
     assert [preflight(world, f"198.51.100.{k}") for k in range(2, 20)].count(200) == everyone - one
+
+
+@contextmanager
+def without_deciders(world: World) -> Iterator[None]:
     for node in adapted.DECIDERS:
         world.gateway.kill(node)
-    until(lambda: "sluice-decision" not in world.get(app=APPS[0]).headers, "the deciders' end")
+    try:
+        until(lambda: world.get(REFUSED).status == 503, "the deciders' end")
+        yield
+    finally:
+        for node in adapted.DECIDERS:
+            world.gateway.start(node, stub(node, world.gateway.ports[node]))
+        until(lambda: met(world) == set(adapted.DECIDERS), "all deciders")
+
+
+@pytest.mark.parts
+def test_without_a_decider_the_own_choices_limits_and_block_rules_hold(world: World) -> None:
+    with without_deciders(world):
+        answer = world.get(REFUSED)
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        if world.name == "caddy":  # lets the shop through, and holds no rules itself
+            passed = world.get(x_sluice_app="forged")
+            assert (passed.status, passed.json().get("x-sluice-app")) == (200, None)
+            return
+        assert world.get(REFUSED, x_forwarded_for="203.0.113.9").status == 403
+        if world.name == "envoy":  # nginx cannot tell who is blocked
+            assert world.get(app=BLOCKED).status == 403
+        own_limits_hold(world)
+
+
+def own_limits_hold(world: World) -> None:
     one, everyone, _, _ = adapted.BURSTS
-    assert [world.get(app=APPS[1]).status for _ in range(one + 1)] == [200] * one + [429]
-    served = sum(world.get(app=app).status == 200 for app in APPS[2:])
-    assert 0 < served <= everyone - one
+    # one app at one address, as Envoy limits the one and nginx the other
+    statuses = [
+        world.get(app=APPS[1], x_forwarded_for="198.51.100.200").status for _ in range(one + 1)
+    ]
+    assert statuses == [200] * one + [429]
+    others = [
+        world.get(app=app, x_forwarded_for=f"198.51.100.{k}").status
+        for k, app in enumerate(APPS[2:], 1)
+    ]
+    assert 0 < others.count(200) <= everyone - one
 
 
 def preflight(world: World, client: str) -> int:

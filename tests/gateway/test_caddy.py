@@ -4,7 +4,10 @@ told.
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -38,6 +41,29 @@ def test_a_client_cannot_choose_how_the_decider_answers(gateway: Gateway) -> Non
 
 def test_no_request_is_lost_when_a_decider_dies(gateway: Gateway) -> None:
     alike.kill_one_of_two(gateway)
+
+
+def test_a_service_that_fails_says_so_and_gets_no_request_a_second_time(gateway: Gateway) -> None:
+    """Whatever becomes of its requests without a decider: these had one."""
+    gateway.kill("services")
+    came = []
+    with socket.create_server(("127.0.0.1", gateway.ports["services"])) as server:
+
+        def fail() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _ = server.accept()
+                    came.append(client.recv(65536))
+                    client.close()
+
+        thread = threading.Thread(target=fail)
+        thread.start()
+        for path in ("/v2/search", "/v2/orders/1"):
+            answer = gateway.get("good", path, method="POST", body=b"{}")
+            assert (answer.status, answer.headers.get("retry-after")) == (502, None)
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+    assert len(came) == 2
 
 
 def test_with_no_decider_left_requests_are_refused_not_let_through(gateway: Gateway) -> None:

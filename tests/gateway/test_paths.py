@@ -25,7 +25,7 @@ def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         for node in ("d01", "d02"):
             gateway.start(node, stub(node, gateway.ports[node]))
         until(lambda: running.both_asked(gateway), "both deciders")
-        with closing(Client(gateway.ports["gateway"])) as client:
+        with closing(Client(gateway.ports["gateway"], gateway.signer)) as client:
             yield client
 
 

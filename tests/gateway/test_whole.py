@@ -111,8 +111,9 @@ def test_a_block_listed_network_is_met_and_no_client_writes_itself_in_or_out(
     assert answer.status == status
 
 
-def test_a_request_without_an_app_is_malformed(whole: Whole) -> None:
-    assert whole.gateway.get(None).status == 400
+def test_a_request_without_a_token_is_refused_whatever_it_claims(whole: Whole) -> None:
+    assert whole.gateway.get(None).status == 401
+    assert whole.gateway.get(None, x_sluice_app="app-modest").status == 401
 
 
 def test_outcomes_of_served_requests_reach_the_stream_within_seconds(whole: Whole) -> None:
@@ -148,7 +149,11 @@ def test_a_log_is_played_through_the_gateway_and_its_busiest_client_is_slowed(
         before = whole.gateway.statistic(EJECTIONS)
         found = asyncio.run(
             playback.replay_through_gateway(
-                [path], KEY, f"http://127.0.0.1:{whole.gateway.ports['gateway']}", 1000.0
+                [path],
+                KEY,
+                f"http://127.0.0.1:{whole.gateway.ports['gateway']}",
+                1000.0,
+                signer=whole.gateway.signer,
             )
         )
         ejected.append(whole.gateway.statistic(EJECTIONS) - before)

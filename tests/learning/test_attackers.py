@@ -7,9 +7,10 @@ import asyncio
 import pytest
 from django.core.management import CommandError, call_command
 
-from learning.traffic import attackers, services
-from learning.traffic.attackers import ATTACKERS, PATIENCE, Attacker, Report, RotatingAttacker
+from learning.traffic import services
 from learning.traffic.client import GatewayAnswer, GatewayUnreachable
+from learning.traffic.demos import attackers
+from learning.traffic.demos.attackers import ATTACKERS, PATIENCE, Attacker, Report, RotatingAttacker
 
 REFUSED, SERVED = GatewayAnswer(429, 5.0, "dec_1"), GatewayAnswer(401, 0.0, "dec_2")
 

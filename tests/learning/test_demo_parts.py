@@ -146,7 +146,7 @@ def test_the_driver_ends_in_order_when_it_is_told_to(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals
 ) -> None:
     gateway = Gateway(GatewayAnswer(200, 0.0, ""))
-    monkeypatch.setattr(drive, "GatewayClient", lambda url: gateway)
+    monkeypatch.setattr(drive, "GatewayClient", lambda url, signer: gateway)
 
     async def told_to_end() -> None:
         asyncio.get_running_loop().call_later(0.3, signal.raise_signal, number)

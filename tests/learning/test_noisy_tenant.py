@@ -10,9 +10,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from console.management.noisy_tenant import Run
-from learning.traffic import noisy_tenant
 from learning.traffic.client import GatewayAnswer, GatewayUnreachable
-from learning.traffic.noisy_tenant import NOISY, TENANTS, Sender
+from learning.traffic.demos import noisy_tenant
+from learning.traffic.demos.noisy_tenant import NOISY, TENANTS, Sender
 
 APPS = {f"tenant-{k}": [f"app-{k}-{n}" for n in range(3 if k == 5 else 1)] for k in range(12)}
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from decider.contracts import defaults
 from decider.contracts.config import ModelRef, Switch
-from decider.contracts.store import IngestStatus, RoutingStatus
+from decider.contracts.store import AgentStatus, IdentityStatus, IngestStatus, RoutingStatus
 from decider.contracts.vocabulary import MlState
 from monitoring import attention, guardrails
 from monitoring.attention import Explained, Facts
@@ -99,6 +99,25 @@ def test_forged_reports_between_deciders_are_told() -> None:
     (item,) = attention.find(Facts(replace(CALM, nodes=nodes)))
     assert item.title == "Reports between deciders were not authentic"
     assert item.detail.startswith("d01: up to 3 since the start. They were ignored.")
+
+
+def test_old_files_of_keys_and_unread_credentials_are_told() -> None:
+    stale = IdentityStatus("/etc/sluice/jwks.json: no JWK Set", 5, 9, 3)
+    nodes = (status("d01", NOW, identity=stale), status("d02", NOW))
+    old, unread = attention.find(Facts(replace(CALM, nodes=nodes)))
+    assert old.title == "Deciders read credentials with old files"
+    assert old.detail.startswith("d01: /etc/sluice/jwks.json: no JWK Set.")
+    assert unread.title == "3 credentials were not read in the last minute"
+
+
+def test_agents_of_gateways_that_are_silent_stale_or_full_are_told() -> None:
+    agents = (AgentStatus("edge-1", NOW, 3, 50_000, 7, "config refused: forged"),)
+    lost = (Lost("edge-2", NOW - 60),)
+    facts = Facts(replace(CALM, agents=agents, lost_agents=lost))
+    stale, silent, full = attention.find(facts)
+    assert stale.title == "edge-1 holds old block rules"
+    assert silent.title == "The agent of edge-2 has stopped reporting"
+    assert full.title == "7 rules are more than edge-1 is given"
 
 
 def test_requests_that_went_to_another_service_are_shown_with_the_last_one() -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+import msgspec
+import pytest
+import redis
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from decider.contracts import config, defaults
+from decider.contracts import config, defaults, store
 from monitoring import fleet
 
 
@@ -18,3 +22,22 @@ def test_a_document_of_either_key_is_read_while_keys_are_rotated(settings, tmp_p
     for key in (old, new):
         found, problem = fleet._document(config.sign(defaults.config(7, 1.0), key))
         assert (found and found.version, problem) == (7, "")
+
+
+def test_agents_of_gateways_are_read_and_those_that_fell_silent_are_named(
+    valkey: redis.Redis,
+) -> None:
+    now = time.time()
+    status = store.AgentStatus("edge-1", now, 3, 10, 2)
+    valkey.set(store.AGENT_PREFIX + "edge-1", msgspec.msgpack.encode(status))
+    valkey.zadd(store.AGENTS_KEY, {"edge-1": now, "edge-2": now - 60, "edge-3": now - 7_200})
+    found = fleet.read_fleet(now)
+    assert found.agents == (status,)
+    assert found.lost_agents == (fleet.Lost("edge-2", now - 60),)
+
+
+def test_an_agents_status_that_cannot_be_read_is_no_answer(valkey: redis.Redis) -> None:
+    valkey.set(store.AGENT_PREFIX + "edge-1", b"\xc1")
+    valkey.zadd(store.AGENTS_KEY, {"edge-1": time.time()})
+    with pytest.raises(fleet.Unreachable, match="could not be read"):
+        fleet.read_fleet()

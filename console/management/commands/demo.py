@@ -11,10 +11,11 @@ from urllib.parse import quote
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from console.local.clients import clients_signer
 from console.management import noisy_tenant
 from console.pages.service.page import tenants_by_hash
-from learning.traffic.attackers import ATTACKERS, Report, attack
 from learning.traffic.client import GatewayClient, GatewayError
+from learning.traffic.demos.attackers import ATTACKERS, Report, attack
 
 # Seconds. Chosen: long enough to see the first refusals and how the attack goes on after them.
 USUAL_S = 180.0
@@ -89,7 +90,7 @@ class Command(BaseCommand):
         self.stdout.flush()
 
     async def _attack(self, name: str, seconds: float, gateway: str) -> Report:
-        attacker, client = ATTACKERS[name](), GatewayClient(gateway)
+        attacker, client = ATTACKERS[name](), GatewayClient(gateway, signer=clients_signer())
         shown = ""
 
         def tell(report: Report) -> None:

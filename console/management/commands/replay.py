@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
+from console.local.clients import clients_signer
 from control.deciders import keys
 from control.errors import ControlError
 from decider.contracts import config, defaults, store
@@ -125,6 +126,7 @@ class Command(BaseCommand):
                 limit,
                 span,
                 bar.update,
+                clients_signer(),
             )
             return asyncio.run(sending)
 

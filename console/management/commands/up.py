@@ -22,7 +22,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
 from console.frame.roles import DEMO_PEOPLE
-from console.local import embedded, gateway, launch, servers
+from console.local import clients, embedded, gateway, launch, servers
 from console.local import programs as known_programs
 from console.local.environment import addresses_file
 from console.local.supervisor import Program, SuperviseError, Supervisor
@@ -30,6 +30,9 @@ from control.audit.actors import ROLE_LABELS
 from control.config import changes
 from control.deciders import keys
 from control.errors import KeysError
+from decider.contracts.files import write_atomically
+from decider.gateway import envoy as envoy_rules
+from decider.gateway.rules import Held
 
 # Free bytes of disk without which nothing is started: PostgreSQL stops in the middle of its work on
 # a full disk. Chosen: twice what its write-ahead log may take (max_wal_size).
@@ -49,6 +52,8 @@ DATABASE_WITHIN_S = 5
 UP_WITHIN_S = 240.0
 
 
+# Programs that start with the deciders; the others start when these are up.
+WITH_DECIDERS = ("services", "gateway-agent", "envoy", "feedback", "console")
 # Signals that ask to stop: of Ctrl-C, of a service manager, and of a terminal that closes.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -120,9 +125,12 @@ class Command(BaseCommand):
         self.say("Starting PostgreSQL and Valkey ...")
         keys.ensure(settings.SLUICE_KEYS)
         make_folders(var)
-        (var / "run" / "envoy.yaml").write_text(
-            gateway.render_envoy_config(ports, known_programs.access_log_path(var))
-        )
+        jwks, log = clients.ensure_clients_keys(), known_programs.access_log_path(var)
+        rules = known_programs.gateway_rules_path(var)
+        # Envoy does not start without the file; the agent replaces it
+        write_atomically(rules, envoy_rules.render(Held()))
+        text = gateway.render_envoy_config(ports, log, jwks, rules)
+        (var / "run" / "envoy.yaml").write_text(text)
         # supervisord holds the lock too, so it becomes free only when the last program has ended
         supervisor.start(keep_open=[lock.fileno()])
         prepared = are_deciders_prepared(var)
@@ -161,7 +169,7 @@ class Command(BaseCommand):
             supervisor.run(first)
             self.wait_until_up(supervisor, {first: health[first]})
             known_programs.mark_compiled(supervisor.var)
-        supervisor.run(*known_programs.DECIDERS, "services", "envoy", "feedback", "console")
+        supervisor.run(*known_programs.DECIDERS, *WITH_DECIDERS)
         self.wait_until_up(supervisor, {"console": (ports["console"], "/login"), **health})
         supervisor.run(*(program.name for program in supervisor.programs))
 
@@ -243,7 +251,11 @@ def list_programs(var: Path, ports: dict[str, int], *, with_traffic: bool) -> li
         return [
             *known_programs.server_programs(var),
             *known_programs.worker_programs(var, ports, settings.SLUICE_REGION),
-            *([known_programs.traffic_program(ports)] if with_traffic else []),
+            *(
+                [known_programs.traffic_program(ports, settings.SLUICE_KEYS)]
+                if with_traffic
+                else []
+            ),
         ]
     except servers.PartError as error:
         raise CommandError(str(error)) from error

@@ -162,10 +162,17 @@ class WayBackOut(serializers.Serializer[object]):
     """The way back to admit."""
 
     ways = WayOut(
-        many=True, help_text="Smallest change first; each was decided again and admitted."
+        many=True,
+        help_text="Each was decided again and admitted. Those that change the strongest reason come"
+        " first, then the smallest change.",
     )
     none = serializers.CharField(
         allow_blank=True, help_text="Why there is no way back; empty when there is one."
+    )
+    aside = serializers.CharField(
+        allow_blank=True,
+        default="",
+        help_text="A sentence where no way changes the strongest reason; else empty.",
     )
 
 
@@ -181,7 +188,7 @@ class WayBackDetail(APIView):
         policy and model.
         """
         d = _looked_at(request, decision_id)
-        back = replay_panels.way_of(d)
+        back = replay_panels.way_of(d, page.explained(d))
         return Response(WayBackOut(back or {"ways": [], "none": "This request was admitted."}).data)
 
 

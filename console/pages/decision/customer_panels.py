@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from console.pages.decision import page
+from console.pages.decision import page, replay_panels
 from console.pages.decision.page import DecisionPage, Explained
 from control.directory.apps import KnownApp
 from decider.contracts.vocabulary import Action
@@ -44,7 +44,9 @@ def customer_texts(
     """
     found = explained or page.explained(d)
     name = known.name if known else ""
-    return customer.write_texts(customer.build_case(d, name, told_code(found.codes)))
+    helps = d.action != Action.BATCH or replay_panels.batch_helps(d, found)
+    case = customer.build_case(d, name, told_code(found.codes), batch_helps=helps)
+    return customer.write_texts(case)
 
 
 def customer_answer(shown: DecisionPage) -> Answer:

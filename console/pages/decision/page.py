@@ -14,6 +14,7 @@ from console.pages.decision import record_json
 from control.config import documents
 from control.directory import apps as directory
 from control.directory.apps import KnownApp
+from decider.contracts import units
 from decider.contracts.artifact import ArtifactError
 from decider.contracts.config import Config
 from decider.contracts.event import Event
@@ -42,6 +43,9 @@ PATIENCE_S = 120.0
 # For `standing_wait`. Chosen: nobody asks where a wait under 5 s comes from; waits that end within
 # 0.2 s of each other are the same, because records round; the last fifty answers are enough.
 SHORT_WAIT_S, SAME_END_S, EARLIER_TOLD = 5.0, 0.2, 50
+# Risk points from which a finding is listed beside another cause. Chosen: a reader who sees +0.02
+# below a rule that decided takes it for a second cause.
+LEAST_EFFECT = 0.03
 # Seconds back within which an earlier answer may have told the wait: the longest wait, and a tenth
 # more for its jitter.
 TOLD_WITHIN_S = 1.1 * LONGEST_WAIT_S
@@ -136,6 +140,12 @@ def explained(d: Decision) -> Explained:
     return Explained("ready", "", found, fall, tuple(reason_codes.rank_reasons(fall)))
 
 
+def named_feature(d: Decision, known: Explained) -> str:
+    """Return the feature of a decision's strongest reason where the risk decided, else ""."""
+    decided = Reason(d.reason) == Reason.RISK_HIGH
+    return known.reasons[0].feature.name if decided and known.reasons else ""
+
+
 def thresholds(event: Event, config: Config | None) -> Thresholds | None:
     """Return the risks at which the action would have changed.
 
@@ -169,7 +179,7 @@ def scale_figures(risk: float | None, starts: Sequence[float]) -> tuple[str, ...
     """Return a risk, and the risks at which bands begin, as texts that tell them apart. The first
     of `starts` is 0.
     """
-    shown, *rest = reason_text.cut_figures(risk or 0.0, *starts[1:])
+    shown, *rest = units.cut_figures(risk or 0.0, *starts[1:])
     return shown, "0.00", *rest
 
 
@@ -396,8 +406,10 @@ class DecisionPage:
 
     @property
     def listed_reasons(self) -> list[reason_codes.ReasonCode]:
-        """The findings to list; those without a visible effect only if nothing else tells why."""
-        return [r for r in self.explained.reasons if r.effect > 0 or not self.lead_reason]
+        """The findings to list; those that hardly mattered only if nothing else tells why."""
+        return [
+            r for r in self.explained.reasons if r.effect >= LEAST_EFFECT or not self.lead_reason
+        ]
 
     @property
     def usual_raises(self) -> list[tuple[str, float]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from console.pages.decision.page import DecisionPage
+from console.pages.decision.page import DecisionPage, Explained, named_feature
 from control.config import documents
 from control.directory import apps as directory
 from decider.contracts.features import FEATURES
@@ -18,10 +18,12 @@ from decisions.models import Decision
 from explain.comparison import limits, peers, scenarios, shared_load, timeline
 from explain.models import Explanation
 from explain.recourse import search as recourse_search
+from explain.recourse.ways import Recourse
 
 
-def way_of(d: Decision) -> recourse_search.Recourse | None:
-    """Return the way back to admit for a stored refusal, None for an admit.
+def way_of(d: Decision, known: Explained) -> Recourse | None:
+    """Return the way back to admit for a stored refusal, None for an admit. `known`: from
+    `page.explained`.
 
     The search takes about 20 ms. If the config is not kept or the record cannot be decided again,
     `none` of the result says so.
@@ -30,14 +32,23 @@ def way_of(d: Decision) -> recourse_search.Recourse | None:
         return None
     config = documents.config(d.config_version)
     if config is None:
-        return recourse_search.Recourse(
+        return Recourse(
             none=f"Config {d.config_version} is not kept here, so no change can be verified."
         )
     model = scenarios.find_model(d.model)
     try:
-        return recourse_search.find_recourse(d.event(), config, model)
+        return recourse_search.find_recourse(d.event(), config, model, named_feature(d, known))
     except ReplayError as error:
-        return recourse_search.Recourse(none=f"It cannot be decided again here: {error}.")
+        return Recourse(none=f"It cannot be decided again here: {error}.")
+
+
+def batch_helps(d: Decision, known: Explained) -> bool:
+    """Return whether the batch that a response asked for would have been admitted; True where that
+    cannot be verified. `known`: as in `way_of`.
+    """
+    way = way_of(d, known)
+    missed = way.missed if way else ()
+    return not any(change.lever == "batch" for one in missed for change in one.changes)
 
 
 def limits_of(d: Decision, cut: float | None) -> list[limits.Limit]:
@@ -58,7 +69,7 @@ def replayed_panels(d: Decision, shown: DecisionPage) -> dict[str, object]:
     cut = shown.cut.at if shown.cut else None
     happened = timeline.build_timeline(d, shown.story.http)
     return {
-        "way": way_of(d),
+        "way": way_of(d, shown.explained),
         "worlds": scenarios.decide_scenarios(d),
         "limits": limits_of(d, cut),
         "happened": happened,

@@ -70,7 +70,8 @@ def least(region: Region, batch: Batch, i: int, now: float) -> float:
     if sig[S_OBSERVE] != 0.0 or answer["repeat"] == apps.EARLY:
         return 0.0
     if p.busy(sig):
-        placed = service_control.book(region, batch.request[i]["service"], sig[p.S_COST], now)
+        service = region.pair[answer["pair"]]["service"]
+        placed = service_control.book(region, service, sig[p.S_COST], now)
         return min(p.LONGEST_WAIT_S, placed)
     return RISK_WAIT_S if answer["reason"] == p.RISK_HIGH else 0.0
 

@@ -98,7 +98,8 @@ class Peers:
         """Take in the reports that the store holds; count those that are no reports. `index`: the
         services' rows by name.
         """
-        self._answered_at, self._index = now, index
+        self._answered_at = now
+        self.follow(index)
         for data in heard:
             if data is None:
                 continue
@@ -118,8 +119,18 @@ class Peers:
             was = before.report
             if (report.started_at, report.number) <= (was.started_at, was.number):
                 return
-        rows = np.array([self._index.get(name, -1) for name in report.services], np.int64)
-        self._peers[report.node] = Peer(report, now, rows)
+        self._peers[report.node] = Peer(report, now, self._rows_of(report))
+
+    def follow(self, index: Mapping[str, int]) -> None:
+        """Use these rows, by name, for services from now on."""
+        # the same object, unless a document was applied since
+        if index is not self._index:
+            self._index = index
+            for peer in self._peers.values():
+                peer.rows = self._rows_of(peer.report)
+
+    def _rows_of(self, report: Report) -> np.ndarray:
+        return np.array([self._index.get(name, -1) for name in report.services], np.int64)
 
     def alive(self, now: float) -> list[str]:
         """Return the other deciders that were heard of lately, by name."""

@@ -23,6 +23,7 @@ ASKED, ADMITTED, PRICE, REST = range(4)
 N_FIGURES = REST + 2 * N_TIERS  # two for each tier
 # One named tenant: its service's row in the report, its tier and weight, and how many cost units a
 # second it asks for and uses here. `tenant`: keyed hash of its id, the same at all deciders.
+# No decider reads `use`; it is for a service's page, which tells who gets what.
 NAMED = np.dtype(
     [
         ("service", "<u2"),
@@ -42,7 +43,9 @@ MOST_BYTES: Final = 262_144
 # Largest figure, cost units a second. Chosen: beyond any service.
 MOST_UNITS: Final = 1e9
 _MAC_BYTES: Final = 32  # of SHA-256
-_PURPOSE: Final = b"sluice-reports"  # at most 16 bytes
+# At most 16 bytes. The number rises with each change of the format, so that no decider misreads
+# a report of another version: to it, that is not authentic.
+_PURPOSE: Final = b"sluice-reports-3"
 
 
 class ReportError(Exception):

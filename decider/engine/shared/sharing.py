@@ -44,6 +44,8 @@ class Sharing:
         region.tier[by_tier] = range(len(rules.tiers))
         region.weight[by_tier] = rules.tiers[:, policy.T_WEIGHT]
         self.names, self.index = [s.name for s in config.services], index
+        # reports heard before this document name its services in other rows
+        self.peers.follow(index)
         self._deciders = config.nodes
         self._hold(region)
 

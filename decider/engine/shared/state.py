@@ -58,8 +58,8 @@ N_SERVICE = LEVEL + N_TIERS
 SHARED_ROWS, FIRST_OWN_ROW = 1, 1 + N_TIERS
 
 # One pair of a service and a tenant. `use` and `demand`: cost units a second admitted and asked
-# for, decayed, as of `at` (engine time). `others_use` and `others_demand`: the same at the other
-# deciders, as of merge number `merge`. `next`: the service's pair made before this one, -1 none.
+# for, decayed, as of `at` (engine time). `others_demand`: what the other deciders are asked for, as
+# of merge number `merge`. `next`: the service's pair made before this one, -1 none.
 PAIR = np.dtype(
     [
         ("key", "u8"),
@@ -67,7 +67,6 @@ PAIR = np.dtype(
         ("at", "f8"),
         ("use", "f8"),
         ("demand", "f8"),
-        ("others_use", "f8"),
         ("others_demand", "f8"),
         ("weight", "f8"),
         ("tier", "i4"),

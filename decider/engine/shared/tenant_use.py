@@ -112,7 +112,7 @@ def _move(region: Region, key: np.uint64, at: int) -> None:
     row, before = region.pair[at], region.earlier[was]
     before["moved"] = 1
     row["at"], row["use"], row["demand"] = before["at"], before["use"], before["demand"]
-    row["others_use"], row["others_demand"] = before["others_use"], before["others_demand"]
+    row["others_demand"] = before["others_demand"]
     row["weight"], row["tier"], row["merge"] = before["weight"], before["tier"], before["merge"]
 
 
@@ -300,10 +300,9 @@ def take_others(region: Region, services: np.ndarray, named: np.ndarray) -> None
         tier = int(named[k]["tier"])
         row = region.pair[place(region, services[k], named[k]["tenant"], tier)]
         if row["merge"] != merge:
-            row["merge"], row["others_use"], row["others_demand"] = merge, 0.0, 0.0
+            row["merge"], row["others_demand"] = merge, 0.0
         if row["at"] == 0.0:
             row["weight"], row["tier"] = named[k]["weight"], tier
-        row["others_use"] += named[k]["use"]
         row["others_demand"] += named[k]["demand"]
 
 

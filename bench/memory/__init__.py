@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gc
 import time
-from pathlib import Path
 
 import numpy as np
 
 from bench import apps
+from bench.memory import full_node
+from bench.memory.resident import resident
 from bench.model_scoring import one_core
 from decider.contracts import artifact
 from decider.contracts.requests import CheckRequest
@@ -36,13 +37,13 @@ def measure(rounds: int = 10) -> list[dict[str, object]]:
         # After this everything is compiled and warm.
         _ask(engine, 0, 4096)
         gc.collect()
-        before = _resident()
+        before = resident()
         engine = _engine(APPS, data)
         _ask(engine, 0, APPS)
-        filled = _resident()
+        filled = resident()
         _ask(engine, APPS, 3 * APPS)
         gc.collect()
-        after = _resident()
+        after = resident()
         gc.freeze()
         gc.disable()
         kept, made_room = _times(engine, rounds)
@@ -54,6 +55,7 @@ def measure(rounds: int = 10) -> list[dict[str, object]]:
         _app_size(per_app, arrays),
         _growth(filled - before, after - filled, evicted),
         *_stalls(kept, made_room, rounds),
+        *full_node.measure(),
     ]
 
 
@@ -77,15 +79,6 @@ def _ask(engine: Engine, first: int, last: int) -> None:
         )
         engine.take_events()
         engine.wanted_profiles.clear()
-
-
-def _resident() -> int:
-    """Return the bytes of this process in memory."""
-    return next(
-        int(line.split()[1]) * 1024
-        for line in Path("/proc/self/status").read_text().splitlines()
-        if line.startswith("VmRSS")
-    )
 
 
 def _times(engine: Engine, rounds: int) -> tuple[list[np.ndarray], list[np.ndarray]]:

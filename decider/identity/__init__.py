@@ -1,0 +1,1 @@
+"""Who is asking: the app that a credential names, verified before it is believed."""
