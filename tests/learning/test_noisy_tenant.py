@@ -10,9 +10,11 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from console.management.noisy_tenant import Run
-from learning.traffic.client import GatewayAnswer, GatewayUnreachable
+from learning.traffic import tokens
+from learning.traffic.client import GatewayAnswer, GatewayClient, GatewayUnreachable
 from learning.traffic.demos import noisy_tenant
 from learning.traffic.demos.noisy_tenant import NOISY, TENANTS, Sender
+from learning.traffic.tokens import Signer
 
 APPS = {f"tenant-{k}": [f"app-{k}-{n}" for n in range(3 if k == 5 else 1)] for k in range(12)}
 
@@ -50,6 +52,23 @@ def test_each_sends_at_its_pace_from_all_its_apps() -> None:
     assert noisy.admitted == noisy.decided == noisy.sent
     assert noisy.sent > 4 * max(one.sent for one in quiet)
     assert all(gateway.asked[app] > 0 for app in APPS["tenant-5"])
+
+
+def test_its_clients_carry_tokens_that_name_their_apps(settings, tmp_path, monkeypatch) -> None:
+    settings.SLUICE_KEYS = tmp_path
+    heads: list[str] = []
+
+    async def send(self, request, query):
+        heads.append(self._encode(request, query).decode())
+        return GatewayAnswer(200, 0.0, "dec_1")
+
+    monkeypatch.setattr(GatewayClient, "send", send)
+    noisy, quiet = noisy_tenant.senders(APPS, 8 * 20.0, "/v2/search")
+    asyncio.run(Run(noisy, quiet, {}).play("http://127.0.0.1:1", 0.3, lambda text: None))
+    signer = Signer(tmp_path / tokens.KEY_FILE)
+    for app in APPS["tenant-5"]:
+        assert any(f"Bearer {signer.token(app, f'tok_{app}')}\r\n" in head for head in heads)
+    assert not [head for head in heads if "x-sluice-app" in head]
 
 
 def test_what_was_refused_is_not_counted_as_admitted() -> None:
