@@ -9,6 +9,7 @@ from collections.abc import Callable
 from decider.http.batcher import Batcher, Decides, Stats
 from decider.http.connection import Connection
 from decider.http.context import Health, Limits, Metrics, ServerContext
+from decider.http.pace import GATEWAY_S, Pace
 from decider.http.responses import Answers
 from decider.http.source import NAMED, SourceRule
 
@@ -34,9 +35,11 @@ class HttpServer:
         limits: Limits | None = None,
         on_decided: Callable[[], None] = _nothing,
         source: SourceRule = NAMED,
+        gateway_s: float = GATEWAY_S,
     ) -> None:
         """Serve `engine`. `on_decided` is called after each engine.decide, before its answers are
         written; it must be quick. `source` says which header of a check names its client's address.
+        `gateway_s`: seconds that the gateway waits for a decision.
         """
         self.limits = limits or Limits()
         self.stats = Stats()
@@ -47,6 +50,7 @@ class HttpServer:
         self._metrics = metrics
         self._on_decided = on_decided
         self._source = source
+        self._gateway_s = gateway_s
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -59,7 +63,8 @@ class HttpServer:
         """Bind and serve. Raise OSError when the address cannot be bound."""
         loop = asyncio.get_running_loop()
         answers = Answers(time.time())
-        batcher = Batcher(self._engine, answers, self.stats, self._on_decided)
+        pace = Pace(self._gateway_s)
+        batcher = Batcher(self._engine, answers, self.stats, self._on_decided, pace)
         self._context = ServerContext(
             batcher,
             answers,
@@ -73,6 +78,7 @@ class HttpServer:
             lambda: Connection(self._context), host, port, backlog=BACKLOG
         )
         self.port = int(self._server.sockets[0].getsockname()[1])
+        batcher.watch()
         self._sweep()
 
     def _sweep(self) -> None:
@@ -105,5 +111,6 @@ class HttpServer:
             connection.abort()
         if self._sweeper is not None:
             self._sweeper.cancel()
+        context.batcher.stop_watching()
         await asyncio.sleep(0)  # lets aborted transports report their end
         self._server = None

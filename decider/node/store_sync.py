@@ -332,7 +332,7 @@ class StoreSync:
             events_sent=self.events_sent,
             events_dropped=engine.events_dropped,
             apps=engine.apps,
-            latency_p99_us=engine.latency_p99_us(),
+            latency_p99_us=engine.batch_times.p99_us(),
             services=engine.services(now) if engine.config else [],
             last_error=keeper_error
             or self.last_error
