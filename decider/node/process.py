@@ -34,6 +34,7 @@ from decider.node.config_keeper import Keeper
 from decider.node.known_keeper import KnownKeeper
 from decider.node.lease_ledger import LedgerError
 from decider.node.store_sync import StoreSync
+from decider.node.timely_watch import TimelyWatch
 from decider.refusal.client import Teller
 from decider.scoring import model
 
@@ -197,6 +198,7 @@ class Decider:
             source=source.NAMED if hops is None else source.forwarded(hops),
             gateway_s=options.gateway_waits,
         )
+        self.store_sync.timely = TimelyWatch(self.http.stats).status
         self._day = ""
 
     def health(self) -> dict[str, object]:

@@ -22,7 +22,7 @@ from decider.contracts import store
 from decider.contracts.event import EventBatch, encode_batch
 from decider.contracts.ids import IdSource
 from decider.contracts.requests import Outcome
-from decider.contracts.store import NodeStatus, Profile
+from decider.contracts.store import NodeStatus, Profile, TimelyStatus
 from decider.engine.engine import Engine
 from decider.engine.shared.peers import MOST_PEERS, REPORT_S
 from decider.node import commands
@@ -70,6 +70,7 @@ class StoreSync:
         )
         self.engine, self.started_at = engine, started_at
         self.routing = RoutingWatch(engine)
+        self.timely: Callable[[], TimelyStatus] = TimelyStatus
         self.keeper: Keeper | None = None
         self.known: KnownKeeper | None = None
         self.events_sent = 0
@@ -345,6 +346,7 @@ class StoreSync:
             leases_wait=self.leasing.waits_for,
             leases_refused=self.leasing.refused,
             routing=self.routing.status(time.monotonic()),
+            timely=self.timely(),
             **self._fleet_status(),
         )
 
