@@ -95,7 +95,7 @@ class GatewayWatch:
         return GatewayStatus(
             self.name,
             at,
-            max(self.asked, self.unasked),
+            max(self.asked, self._reported),
             max(self.unasked, self._reported),
             max(asked, unasked),
             unasked,
