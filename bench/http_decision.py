@@ -121,6 +121,14 @@ def _decider_command(port: int, valkey: str, folder: Path, waits_s: float) -> li
     return [sys.executable, "-m", "decider", *(part for each in options.items() for part in each)]
 
 
+def _start_valkey(stack: ExitStack, folder: Path, core: int) -> str:
+    """Start a Valkey on a core and return its address."""
+    valkey = Valkey(folder / "valkey", free_port(), "bench", durable=False)
+    valkey.make()
+    stack.enter_context(processes.running(valkey.command(), core, valkey.port, 20.0))
+    return valkey.url()
+
+
 class Decider:
     """A Valkey and `python -m decider` that tracks all apps and knows their profiles."""
 
@@ -140,14 +148,12 @@ class Decider:
         keys.ensure(folder / "keys")
         self._key = keys.load_signing_key(folder / "keys")
         self._digest, self._version = artifact.digest_of(model), 0
-        valkey = Valkey(folder / "valkey", free_port(), "bench", durable=False)
-        valkey.make()
-        stack.enter_context(processes.running(valkey.command(), other, valkey.port, 20.0))
-        self._store = redis.Redis.from_url(valkey.url())
+        address = _start_valkey(stack, folder, other)
+        self._store = redis.Redis.from_url(address)
         self._fill_store(model)
         self.publish(rank_all=False)
         self.port = free_port()
-        command = _decider_command(self.port, valkey.url(), folder, waits_s)
+        command = _decider_command(self.port, address, folder, waits_s)
         self.pid = stack.enter_context(processes.running(command, core, self.port, START_S)).pid
         _introduce(self.port, count)
         self._wait_for_model()

@@ -146,16 +146,9 @@ def run(
         found, totals = np.zeros(STEPS, np.int64), np.zeros(4, np.int64)
         sockets = np.array([line.fileno() for line in lines], np.int32)
         starts = np.cumsum([0, *(len(text) for text in texts)])
+        data, linger_ns = np.frombuffer(b"".join(texts), np.uint8), int(LINGER_S * 1e9)
         _drive(
-            poller.fileno(),
-            sockets,
-            np.frombuffer(b"".join(texts), np.uint8),
-            starts,
-            1e9 / rate,
-            count,
-            int(LINGER_S * 1e9),
-            found,
-            totals,
+            *(poller.fileno(), sockets, data, starts, 1e9 / rate, count, linger_ns, found, totals)
         )
     for line in lines:
         line.close()

@@ -12,9 +12,9 @@ BEAT_S = 0.004
 # A loop that shows no sign of life for longer was held up. Chosen: half a beat more than one, as
 # timers count whole milliseconds.
 HALTED_S = 0.006
-# A turn that begins within this time after another did not wait for its checks. Chosen: several
-# times what a loop takes to look for the next ones.
-AT_ONCE_S = 0.0002
+# A turn that begins within this time after another did not wait for its checks. Chosen: many times
+# what a loop takes to look for the next ones.
+AT_ONCE_S = 0.0005
 
 
 class Arrivals:
@@ -31,7 +31,8 @@ class Arrivals:
     def begin(self, now: float) -> None:
         """Note the first read of a turn."""
         gap = now - self._alive
-        if gap <= AT_ONCE_S:
+        held_up = self._alive - self._looked > HALTED_S
+        if gap <= AT_ONCE_S or (held_up and gap <= HALTED_S):
             self.since = self._looked
         else:
             # the loop waited for this check, unless it was halted

@@ -156,17 +156,10 @@ class Batcher:
             return
         # New lists first: delivering answers may lead a connection to queue the next checks.
         self._requests, self._owners, self._marks = [], [], []
-        since, began = self._arrivals.since, self._clock()
-        start, now, ranked_until = 0, began, began
-        # until all are answered; a few that just came need no plan
+        start, began = 0, self._clock()
+        now = ranked_until = began
         while start < len(requests):
-            left, waited = len(requests) - start, now - since
-            count: int
-            cost: Cost | None
-            if left <= FEW and waited < PROMPT_S:
-                count, cost = left, self._pace.ranked
-            else:
-                count, cost = self._pace.next_slice(left, waited, now - began, now - ranked_until)
+            count, cost = self._next(len(requests) - start, now, began, ranked_until)
             part = slice(start, start + min(count, MAX_BATCH))
             self._deliver(owners[part], self._texts(requests[part], marks[part], cost))
             start, before, now = part.stop, now, self._clock()
@@ -174,6 +167,16 @@ class Batcher:
                 cost.note(part.stop - part.start, now - before)
             if cost is self._pace.ranked:
                 ranked_until = now
+
+    def _next(
+        self, left: int, now: float, began: float, ranked_until: float
+    ) -> tuple[int, Cost | None]:
+        """Return how many of the checks left to decide next, and by which way's cost."""
+        waited = now - self._arrivals.since
+        if left <= FEW and waited < PROMPT_S:
+            # a few that just came need no plan
+            return left, self._pace.ranked
+        return self._pace.next_slice(left, waited, now - began, now - ranked_until)
 
     def _texts(
         self, requests: list[CheckRequest], marks: list[int], cost: Cost | None

@@ -359,17 +359,8 @@ class Feedback:
             self.watch.note(took, unasked, time.monotonic())
 
 
-def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m decider.node.feedback",
-        description="Sends a gateway's outcomes to the deciders.",
-    )
-    parser.add_argument("--log", type=Path, required=True, help="the gateway's JSON access log")
-    parser.add_argument(
-        "--valkey",
-        default=os.environ.get("VALKEY_URL"),
-        help="address of Valkey (default: VALKEY_URL)",
-    )
+def _add_gateway(parser: argparse.ArgumentParser) -> None:
+    """Add what is to be known of the gateway."""
     parser.add_argument(
         "--gateway",
         default=socket.gethostname()[:MOST_NAME],
@@ -388,13 +379,31 @@ def _parse() -> argparse.Namespace:
         help="Envoy's admin interface, such as http://127.0.0.1:9301: its count of checks without"
         " an answer is read beside the log",
     )
-    options = parser.parse_args()
+
+
+def _check_gateway(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if not 0.0 < options.gateway_waits <= MOST_WAIT_S:
         parser.error(f"--gateway-waits must be above 0 and at most {MOST_WAIT_S:.0f} seconds")
     if _name(options.gateway) is None:
         parser.error("--gateway must be 1 to 128 visible ASCII characters")
     if options.envoy_admin and not options.envoy_admin.startswith(("http://", "https://")):
         parser.error("--envoy-admin must begin with http:// or https://")
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m decider.node.feedback",
+        description="Sends a gateway's outcomes to the deciders.",
+    )
+    parser.add_argument("--log", type=Path, required=True, help="the gateway's JSON access log")
+    parser.add_argument(
+        "--valkey",
+        default=os.environ.get("VALKEY_URL"),
+        help="address of Valkey (default: VALKEY_URL)",
+    )
+    _add_gateway(parser)
+    options = parser.parse_args()
+    _check_gateway(parser, options)
     if not options.valkey:
         parser.error("say where Valkey is: --valkey redis://host:6379/0, or set VALKEY_URL")
     return options

@@ -123,6 +123,24 @@ class TestArrivals:
         turns.begin(1.0 + HALTED_S + 2.0)
         assert turns.since == 1.0
 
+    def test_a_beat_that_comes_late_does_not_hide_a_halt(self) -> None:
+        turns = Arrivals(0.0)
+        turns.beat(1.0)
+        turns.beat(3.0)  # the process was halted; its timers run first
+        turns.begin(3.002)
+        assert turns.since == 1.0
+        turns.end(3.003)
+        turns.beat(3.004)
+        turns.begin(3.006)
+        assert turns.since == 3.006
+
+    def test_a_turn_that_took_long_counts_until_the_next_sign_of_life(self) -> None:
+        turns = Arrivals(0.0)
+        turns.begin(0.003)
+        turns.end(0.503)
+        turns.begin(0.505)
+        assert turns.since == 0.003
+
     def test_a_check_right_after_a_beat_is_no_older_than_the_sign_of_life_before(self) -> None:
         turns = Arrivals(0.0)
         turns.begin(0.001)

@@ -66,11 +66,16 @@ class World:
         servers.wait_until_ready(self.valkey)
         self.store = redis.Redis.from_url(self.valkey.url())
 
-    def start_decider(self, node: str = "d01", name: str = "decider") -> None:
+    def start_decider(
+        self,
+        node: str = "d01",
+        name: str = "decider",
+        program: tuple[str, ...] = ("-m", "decider"),
+        options: tuple[str, ...] = PATIENT,
+    ) -> None:
         command = [
             sys.executable,
-            "-m",
-            "decider",
+            *program,
             "--node",
             node,
             "--listen",
@@ -85,7 +90,7 @@ class World:
             str(self.folder / "models"),
             "--keys",
             str(self.keys),
-            *PATIENT,
+            *options,
         ]
         self.servers[name] = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         until(lambda: self.healthy(node), "the decider", 240)  # a cold cache is compiled first

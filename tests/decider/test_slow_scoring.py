@@ -1,0 +1,147 @@
+"""A real decider whose model is far too slow: gateways get their answers all the same."""
+
+from __future__ import annotations
+
+import re
+import select
+import signal
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from decider.contracts import artifact, defaults
+from decider.contracts.config import ModelRef
+from decider.contracts.vocabulary import MlState
+from learning.training import shipped
+from tests.conftest import write_keys
+from tests.decider.http_client import parse
+from tests.decider.test_process import World, until
+
+pytestmark = [pytest.mark.parts, pytest.mark.in_order]
+
+# The shipped program, with a model that takes 2 ms for each row: a thousand times the usual.
+SLOWED = """
+import time
+from decider.node import process
+from decider.scoring.model import Model
+
+plain = Model.score_into
+
+def score_into(self, rows, index, count, out, workspace):
+    plain(self, rows, index, count, out, workspace)
+    end = time.perf_counter() + 0.002 * count
+    while time.perf_counter() < end:
+        pass
+
+Model.score_into = score_into
+raise SystemExit(process.main())
+"""
+# Connections that ask at once, and the seconds that their gateway waits: the model alone would need
+# more. Longer than 15 ms, as a busy test machine halts the decider for longer.
+COUNT, WAITS_S = 400, 0.4
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("slow")
+    write_keys(folder / "keys")
+    made = World(folder, folder / "keys")
+    data = shipped.read()
+    digest = artifact.digest_of(data)
+    (folder / "models").mkdir()
+    (folder / "models" / digest).write_bytes(data)
+    try:
+        tiers = [msgspec.structs.replace(t, rank_from=0.0) for t in defaults.config().tiers]
+        model = ModelRef("slow", 1, digest)
+        made.publish(tiers=tiers, model=model, ml_time_limit_ms=1e6)
+        made.start_decider(program=("-c", SLOWED), options=("--gateway-waits", str(WAITS_S)))
+        until(lambda: (s := made.status()) is not None and s.model == digest, "the model")
+        yield made
+    finally:
+        for name in list(made.servers):
+            made.end(name, signal.SIGTERM)
+
+
+def ask_at_once(port: int, count: int) -> list:
+    """Return the answers to one check on each of `count` connections, sent before any is read."""
+    lines = [socket.create_connection(("127.0.0.1", port)) for _ in range(count)]
+    for k, line in enumerate(lines):
+        head = f"GET /v1/check/v2/orders/{k} HTTP/1.1\r\nHost: t\r\nx-sluice-app: app_{k % 50}\r\n"
+        line.sendall(f"{head}\r\n".encode())
+    answers = []
+    for line in lines:
+        assert select.select([line], [], [], 60.0)[0], "an answer"
+        answers += parse(line.recv(65_536))
+        line.close()
+    return answers
+
+
+def counter(world: World, name: str) -> int:
+    found = re.search(rf"^{name} (\d+)$", world.get("/metrics")[2].decode(), re.MULTILINE)
+    assert found is not None, name
+    return int(found[1])
+
+
+def test_more_checks_than_the_model_has_time_for_are_answered_counted_and_recorded(
+    world: World,
+) -> None:
+    for _ in range(3):
+        answers = ask_at_once(world.ports["d01"], COUNT)
+        assert len(answers) == COUNT
+    late = counter(world, "sluice_late_total")
+    undecided = counter(world, "sluice_undecided_total")
+    decided = sum(world.status().by_action) if world.status() else 0
+    assert late > COUNT / 2
+    marked = sum(answer.headers.get("sluice-late") == "true" for answer in answers)
+    assert 0 < marked <= late
+
+    # whoever got no decision used up nothing, and left no record
+    def recorded() -> bool:
+        nonlocal decided
+        decided = sum((world.status() or pytest.fail("no heartbeat")).by_action)
+        return decided == 3 * COUNT - undecided and len(world.events()) == decided
+
+    until(recorded, "the records")
+    kept = Counter(event.ml_state for event in world.events())
+    assert kept[MlState.DECIDER_LATE] == late
+    assert set(kept) <= {MlState.LIVE, MlState.DECIDER_LATE}
+
+
+def test_the_heartbeat_tells_of_it(world: World) -> None:
+    def told() -> bool:
+        status = world.status()
+        return status is not None and status.timely.late == counter(world, "sluice_late_total")
+
+    until(told, "the heartbeat")
+    timely = world.status().timely  # type: ignore[union-attr]
+    assert timely.recent_late == timely.late and timely.recent_checks >= 3 * COUNT
+
+
+def test_a_decider_that_was_halted_does_not_decide_what_its_gateway_gave_up(world: World) -> None:
+    before = counter(world, "sluice_undecided_total")
+    decided = sum(world.status().by_action)  # type: ignore[union-attr]
+    lines = [socket.create_connection(("127.0.0.1", world.ports["d01"])) for _ in range(20)]
+    process = world.servers["decider"]
+    process.send_signal(signal.SIGSTOP)
+    try:
+        for k, line in enumerate(lines):
+            head = f"GET /v1/check/v2/orders/{k} HTTP/1.1\r\nHost: t\r\nx-sluice-app: halted"
+            line.sendall(f"{head}\r\n\r\n".encode())
+        # longer than the gateway waits, by the clock that the decider reads
+        time.sleep(3 * WAITS_S)
+    finally:
+        process.send_signal(signal.SIGCONT)
+    answers = []
+    for line in lines:
+        assert select.select([line], [], [], 60.0)[0], "an answer"
+        answers += parse(line.recv(65_536))
+        line.close()
+    assert {answer.status for answer in answers} == {503}
+    assert {answer.json["type"] for answer in answers} == {"urn:sluice:problem:not-in-time"}
+    assert counter(world, "sluice_undecided_total") == before + 20
+    until(lambda: world.status() is not None, "the heartbeat")
+    assert sum(world.status().by_action) == decided  # type: ignore[union-attr]
