@@ -162,7 +162,7 @@ def _added(fleet: fleets.Fleet) -> Cell:
     bad = share > guardrails.UNASKED_LIMIT
     level = "bad" if bad else "warn" if added > guardrails.ADDED_TIME_LIMIT_MS else "ok"
     more = f"{fmt.percent(share)} undecided"
-    return Cell(LABELS[4], href, level, fmt.duration_ms(added), more, bad=bad)
+    return Cell(LABELS[4], href, level, f"{fmt.number(added, 1)} ms", more, bad=bad)
 
 
 def _drift() -> Cell:

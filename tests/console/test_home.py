@@ -107,7 +107,7 @@ def test_guardrails_show_their_limit_and_admit_what_is_not_measured(
     assert (throttle.figure, throttle.verdict.word) == ("–", "Not measured")
     assert (shed.figure, shed.limit, shed.verdict.word) == ("0.96%", "limit 1.00%", "Close")
     assert (enterprise.figure, enterprise.verdict.word) == ("100.00%", "Over")
-    assert (added.label, added.figure, added.verdict.word) == ("Time added, p99", "16 ms", "Over")
+    assert (added.label, added.figure, added.verdict.word) == ("Time added, p99", "16.2 ms", "Over")
     assert added.finding.endswith("Deciders’ own work, p99: d01 3.6 ms.")
     assert (unasked.figure, unasked.verdict.word) == ("24.00%", "Over")
     assert unasked.finding.startswith("240 of 1,000 requests in the last minute.")

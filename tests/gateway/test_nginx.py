@@ -64,12 +64,18 @@ def test_a_client_cannot_choose_how_the_decider_answers(gateway: Gateway) -> Non
     assert gateway.get("shed", x_sluice_answer="plain").status == 503
 
 
+def test_an_answer_with_a_decider_behind_it_is_not_marked(gateway: Gateway) -> None:
+    assert "sluice-unasked" not in gateway.get("good").headers
+
+
 def test_no_request_goes_unasked_when_a_decider_dies(gateway: Gateway) -> None:
     alike.kill_one_of_two(gateway)
 
 
 def test_with_no_decider_left_nginx_limits_by_itself(gateway: Gateway) -> None:
     gateway.kill("d02")
-    statuses = [gateway.get("hungry").status for _ in range(80)]
+    answers = [gateway.get("hungry") for _ in range(80)]
+    statuses = [answer.status for answer in answers]
     assert set(statuses) == {200, 429}
     assert statuses[:10] == [200] * 10
+    assert {answer.headers.get("sluice-unasked") for answer in answers} == {"true"}

@@ -124,9 +124,11 @@ def _added_time(fleet: Fleet | None) -> Tile:
     return Tile(
         label,
         guardrails.judge(added, limit),
-        units.UNKNOWN if added is None else fmt.duration_ms(added),
+        units.UNKNOWN if added is None else f"{fmt.number(added, 1)} ms",
         f"limit {fmt.duration_ms(limit)}",
         f"{finding} {_own_time(fleet)}",
+        # the gateway stops waiting there, so above it are requests without a decision
+        told_apart=True,
     )
 
 

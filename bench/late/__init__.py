@@ -14,9 +14,10 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import apps, open_loop, processes
+from bench import apps, processes
 from bench.http_decision import Decider, Server, alone
-from bench.open_loop import OpenResult
+from bench.late import open_loop
+from bench.late.open_loop import OpenResult
 
 # Apps that ask. Chosen: enough that checks differ, and few enough to introduce in seconds.
 APPS = 5_000
