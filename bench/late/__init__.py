@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench import apps, processes
 from bench.http_decision import Decider, Server, alone
-from bench.late import open_loop
+from bench.late import gateway, open_loop
 from bench.late.open_loop import OpenResult
 
 # Apps that ask. Chosen: enough that checks differ, and few enough to introduce in seconds.
@@ -80,7 +80,7 @@ class Pair:
 
 
 def measure() -> list[dict[str, object]]:
-    """Return two rows: too many checks, and a model that is too slow."""
+    """Return the rows: too many checks, a model that is too slow, and what the gateway sees."""
     with ExitStack() as stack:
         usual = Pair(stack, apps.model_data())
         limit = usual.limit()
@@ -90,6 +90,7 @@ def measure() -> list[dict[str, object]]:
     return [
         _row(f"late: 1.2 times {limit:,.0f} checks/s", busy),
         _row(f"late: half of it, a model {SLOW} times slower", slow),
+        *gateway.measure(),
     ]
 
 

@@ -26,6 +26,8 @@ LINGER_S = 0.5
 CLOCK, FLAGS, EVENT = 1, 0x4040, 12
 # Events of one look for answers.
 EVENTS = 512
+# Longest sleep of the sender, and how long before a send it wakes up, as the system is slow to.
+TURN_NS, WAKE_NS = 1_000_000, 60_000
 
 _libc = ctypes.CDLL(None)
 
@@ -39,7 +41,7 @@ def _function(name: str, result: Any, *arguments: Any) -> Any:
 _int, _long, _address = ctypes.c_int, ctypes.c_long, ctypes.c_void_p
 _send = _function("send", _long, _int, _address, _long, _int)
 _recv = _function("recv", _long, _int, _address, _long, _int)
-_wait = _function("epoll_wait", _int, _int, _address, _int, _int)
+_wait = _function("epoll_pwait2", _int, _int, _address, _int, _address, _address)
 _clock = _function("clock_gettime", _int, _int, _address)
 
 
@@ -58,6 +60,8 @@ class OpenResult(NamedTuple):
     unanswered: int
     late_sends_ms: float
     """Longest time by which the sender itself fell behind, milliseconds."""
+    unasked: int
+    """Answers of a gateway with no decider behind them."""
 
 
 @njit
@@ -82,9 +86,10 @@ def _drive(
     """Send `count` checks, one each `gap_ns`, and count answers.
 
     `found`: latencies of decided checks by step. `totals`: answered, late, undecided, largest
-    delay of a send, ns. `sockets` by connection; an event's data is the connection's number.
+    delay of a send in ns, unasked. `sockets` by connection; an event's data is the connection's
+    number.
     """
-    spec, data = np.zeros(2, np.int64), np.zeros(READ, np.uint8)
+    spec, data, pause = np.zeros(2, np.int64), np.zeros(READ, np.uint8), np.zeros(2, np.int64)
     events = np.zeros(EVENTS * EVENT, np.uint8)
     due = np.zeros(len(sockets), np.int64)
     free = np.arange(len(sockets))
@@ -102,7 +107,10 @@ def _drive(
             _send(sockets[line], texts.ctypes.data + starts[text], size, FLAGS)
             totals[3] = max(totals[3], now - due[line])
             sent += 1
-        ready = _wait(poller, events.ctypes.data, EVENTS, 0)
+        # it sleeps until the next one is due: a busy sender would take the time it measures
+        due_in = began + int(sent * gap_ns) - _now(spec) if sent < count else TURN_NS
+        pause[1] = min(max(0, due_in - WAKE_NS), TURN_NS)
+        ready = _wait(poller, events.ctypes.data, EVENTS, pause.ctypes.data, 0)
         for k in range(ready):
             line = events[k * EVENT + 4] | (np.int64(events[k * EVENT + 5]) << 8)
             size = _recv(sockets[line], data.ctypes.data, READ, FLAGS)
@@ -113,6 +121,7 @@ def _drive(
             totals[0] += 1
             totals[1] += kind == 1
             totals[2] += kind == 2
+            totals[4] += kind == 3
             if kind != 2:
                 found[min(took, STEPS - 1)] += 1
             free[left] = line
@@ -121,15 +130,18 @@ def _drive(
 
 @njit
 def _kind(data: np.ndarray, size: int) -> int:
-    """Return 2 for an answer without a decision (its status is 5xx and it names no decision), 1
-    for a decision that is marked late, else 0.
+    """Return 0 for a decision, 1 for one that is marked late, 3 for a gateway's answer that no
+    decider was behind, and 2 for any other answer without a decision.
     """
-    late, decided = False, False
+    late, decided, unasked = False, False, False
     for at in range(12, size - 12):
-        # "\nsluice-l" and "\nsluice-d"
+        # "\nsluice-l", "\nsluice-d" and "\nsluice-u"
         if data[at] == 10 and data[at + 1] == 115 and data[at + 7] == 45:
             late |= data[at + 8] == 108
             decided |= data[at + 8] == 100
+            unasked |= data[at + 8] == 117
+    if unasked:
+        return 3
     return 2 if not decided else 1 if late else 0
 
 
@@ -143,7 +155,7 @@ def run(
             line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _register(poller.fileno(), line.fileno(), number)
         count = int(rate * seconds)
-        found, totals = np.zeros(STEPS, np.int64), np.zeros(4, np.int64)
+        found, totals = np.zeros(STEPS, np.int64), np.zeros(5, np.int64)
         sockets = np.array([line.fileno() for line in lines], np.int32)
         starts = np.cumsum([0, *(len(text) for text in texts)])
         data, linger_ns = np.frombuffer(b"".join(texts), np.uint8), int(LINGER_S * 1e9)
@@ -177,4 +189,5 @@ def _result(count: int, found: np.ndarray, totals: np.ndarray, within_ms: float)
         totals[2] / count,
         int(count - totals[0]),
         totals[3] / 1e6,
+        int(totals[4]),
     )

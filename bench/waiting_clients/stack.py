@@ -66,6 +66,8 @@ class Stack(NamedTuple):
     url: str
     """Address of the gateway."""
     token_key: bytes
+    valkey: str
+    """URL of Valkey."""
 
 
 def write_keys(folder: Path) -> Ed25519PrivateKey:
@@ -129,7 +131,7 @@ def running(
         _start_deciders(stack, folder, server.url(), ports, valkey)
         _start_services(stack, folder, ports["services"], document, slowdowns)
         _start_gateway(stack, folder, server.url(), ports)
-        yield Stack(f"http://127.0.0.1:{ports['gateway']}", token_key)
+        yield Stack(f"http://127.0.0.1:{ports['gateway']}", token_key, server.url())
 
 
 def _start_deciders(
@@ -176,6 +178,7 @@ def _start_gateway(stack: ExitStack, folder: Path, url: str, ports: dict[str, in
     envoy = stack.enter_context(_process("envoy", servers.envoy_command(path), folder))
     _wait_until(lambda: not servers.is_free(ports["gateway"]), "Envoy", START_S, envoy)
     command = [sys.executable, "-m", "decider.node.feedback", "--log", str(log), "--valkey", url]
+    command += ["--envoy-admin", f"http://127.0.0.1:{ports['envoy-admin']}"]
     stack.enter_context(_process("feedback", launch.tied_command(command, nice=BEHIND), folder))
     address = f"http://127.0.0.1:{ports['gateway']}"
     _wait_until(lambda: asyncio.run(_decides(address)), "decisions at the gateway", START_S, envoy)
