@@ -48,6 +48,9 @@ class Pair:
         # the sender is this process
         stack.callback(os.sched_setaffinity, 0, os.sched_getaffinity(0))
         os.sched_setaffinity(0, {other})
+        if os.geteuid() == 0:  # ahead of other work, like what it measures
+            stack.callback(os.setpriority, os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0))
+            os.setpriority(os.PRIO_PROCESS, 0, processes.NICE)
         self._servers: dict[str, Server] = {}
         for name, waits_s in (("own", 0.015), ("peer", PATIENT_S)):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-bench-")))
@@ -117,6 +120,6 @@ def _said(runs: list[OpenResult]) -> str:
 
     return (
         f"p99 {middle('p99_ms'):.1f} ms, {middle('late'):.1%} late, {middle('undecided'):.2%} not"
-        f" decided, {max(run.unanswered for run in runs):,} unanswered at most; the sender was"
-        f" behind by {max(run.late_sends_ms for run in runs):.1f} ms at most"
+        f" decided, {max(run.unanswered for run in runs):,} unanswered at most; sent"
+        f" {max(run.late_sends_ms for run in runs):.1f} ms after its time at most"
     )

@@ -59,7 +59,9 @@ class OpenResult(NamedTuple):
     """Share that was answered without a decision, 0 to 1."""
     unanswered: int
     late_sends_ms: float
-    """Longest time by which the sender itself fell behind, milliseconds."""
+    """Longest time after its own at which a check was sent, ms: the sender was late, or no
+    connection was free.
+    """
     unasked: int
     """Answers of a gateway with no decider behind them."""
 

@@ -130,6 +130,10 @@ class Batcher:
         if self._beat is not None:
             self._beat.cancel()
 
+    def accept(self) -> None:
+        """Note that there is a new connection."""
+        self._arrivals.accept(self._clock())
+
     def add(self, owner: Owner, request: CheckRequest, mark: int) -> None:
         """Queue a check for the end of this turn."""
         # Three lists and no tuple per check: this runs once per request.

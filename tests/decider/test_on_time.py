@@ -141,6 +141,32 @@ class TestArrivals:
         turns.begin(0.505)
         assert turns.since == 0.003
 
+    def test_what_a_new_connection_sent_is_as_old_as_the_halt_in_which_it_waited(self) -> None:
+        for beats_first in (True, False):
+            turns = Arrivals(0.0)
+            turns.beat(1.0)
+            if beats_first:
+                turns.beat(3.0)
+            turns.begin(3.0001)
+            turns.end(3.0002)
+            turns.accept(3.0003)
+            turns.begin(3.0010)
+            assert turns.since == 1.0
+            turns.end(3.0011)
+            turns.begin(3.0100)
+            assert turns.since > 3.0
+
+    def test_connections_that_never_stop_coming_do_not_hand_on_an_age(self) -> None:
+        turns, now = Arrivals(0.0), 2.0
+        turns.begin(now)
+        assert turns.since == 0.0
+        for _ in range(20):
+            turns.accept(now + 0.0002)
+            turns.end(now + 0.0005)
+            now += 0.001
+            turns.begin(now)
+        assert now - turns.since < HALTED_S
+
     def test_a_check_right_after_a_beat_is_no_older_than_the_sign_of_life_before(self) -> None:
         turns = Arrivals(0.0)
         turns.begin(0.001)
