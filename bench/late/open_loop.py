@@ -116,7 +116,8 @@ def _drive(
         for k in range(ready):
             line = events[k * EVENT + 4] | (np.int64(events[k * EVENT + 5]) << 8)
             size = _recv(sockets[line], data.ctypes.data, READ, FLAGS)
-            if size <= 0:
+            # the rest of a body that came in pieces, or none
+            if size <= 0 or due[line] == 0 or not _begins(data, size):
                 continue
             kind = _kind(data, size)
             took = (_now(spec) - due[line]) // STEP_NS
@@ -126,8 +127,17 @@ def _drive(
             totals[4] += kind == 3
             if kind != 2:
                 found[min(took, STEPS - 1)] += 1
-            free[left] = line
+            due[line], free[left] = 0, line
             left += 1
+
+
+@njit
+def _begins(data: np.ndarray, size: int) -> bool:
+    """Return whether an answer begins in the first `size` bytes ("HTTP/1.1 ")."""
+    for at in range(size - 8):
+        if data[at] == 72 and data[at + 1] == 84 and data[at + 4] == 47 and data[at + 8] == 32:
+            return True
+    return False
 
 
 @njit

@@ -23,7 +23,7 @@ from tests.decider.test_process import World, until
 
 pytestmark = [pytest.mark.parts, pytest.mark.in_order]
 
-# The shipped program, with a model that takes 2 ms for each row: a thousand times the usual.
+# The shipped program, with a model that takes 1 ms for each row: hundreds of times the usual.
 SLOWED = """
 import time
 from decider.node import process
@@ -33,7 +33,7 @@ plain = Model.score_into
 
 def score_into(self, rows, index, count, out, workspace):
     plain(self, rows, index, count, out, workspace)
-    end = time.perf_counter() + 0.002 * count
+    end = time.perf_counter() + 0.001 * count
     while time.perf_counter() < end:
         pass
 
@@ -42,7 +42,9 @@ raise SystemExit(process.main())
 """
 # Connections that ask at once, and the seconds that their gateway waits: the model alone would need
 # more. Longer than 15 ms, as a busy test machine halts the decider for longer.
-COUNT, WAITS_S = 400, 0.4
+COUNT, WAITS_S = 400, 0.2
+# Times that they ask, at most, until one was late: the first ones find out how slow the model is.
+ROUNDS = 20
 
 
 @pytest.fixture(scope="module")
@@ -86,43 +88,38 @@ def counter(world: World, name: str) -> int:
     return int(found[1])
 
 
+def seen(world: World) -> tuple[int, int, int]:
+    """What the last heartbeat says: checks, late and undecided ones."""
+    status = world.status() or pytest.fail("no heartbeat")
+    timely = status.timely
+    return status.decisions + timely.undecided, timely.late, timely.undecided
+
+
 def test_more_checks_than_the_model_has_time_for_are_answered_counted_and_recorded(
     world: World,
 ) -> None:
-    for _ in range(3):
+    statuses, marked, asked = Counter(), 0, 0
+    for _ in range(ROUNDS):
         answers = ask_at_once(world.ports["d01"], COUNT)
-        assert len(answers) == COUNT
+        asked += COUNT
+        statuses.update(answer.status for answer in answers)
+        marked += sum(answer.headers.get("sluice-late") == "true" for answer in answers)
+        if marked:
+            break
+    assert marked > 0 and statuses.total() == asked
     late = counter(world, "sluice_late_total")
     undecided = counter(world, "sluice_undecided_total")
-    decided = sum(world.status().by_action) if world.status() else 0
-    assert late > COUNT / 2
-    marked = sum(answer.headers.get("sluice-late") == "true" for answer in answers)
-    assert 0 < marked <= late
-
-    # whoever got no decision used up nothing, and left no record
-    def recorded() -> bool:
-        nonlocal decided
-        decided = sum((world.status() or pytest.fail("no heartbeat")).by_action)
-        return decided == 3 * COUNT - undecided and len(world.events()) == decided
-
-    until(recorded, "the records")
+    assert (marked, statuses[503]) == (late, undecided)
+    # whoever got no decision left no record
+    until(lambda: len(world.events()) == asked - undecided, "the records")
     kept = Counter(event.ml_state for event in world.events())
     assert kept[MlState.DECIDER_LATE] == late
     assert set(kept) <= {MlState.LIVE, MlState.DECIDER_LATE}
-
-
-def test_the_heartbeat_tells_of_it(world: World) -> None:
-    def told() -> bool:
-        status = world.status()
-        return status is not None and status.timely.late == counter(world, "sluice_late_total")
-
-    until(told, "the heartbeat")
-    timely = world.status().timely  # type: ignore[union-attr]
-    assert timely.recent_late == timely.late and timely.recent_checks >= 3 * COUNT
+    until(lambda: seen(world) == (asked, late, undecided), "the heartbeat")
 
 
 def test_a_decider_that_was_halted_does_not_decide_what_its_gateway_gave_up(world: World) -> None:
-    before = counter(world, "sluice_undecided_total")
+    checks, late, undecided = seen(world)
     decided = sum(world.status().by_action)  # type: ignore[union-attr]
     lines = [socket.create_connection(("127.0.0.1", world.ports["d01"])) for _ in range(20)]
     process = world.servers["decider"]
@@ -142,6 +139,5 @@ def test_a_decider_that_was_halted_does_not_decide_what_its_gateway_gave_up(worl
         line.close()
     assert {answer.status for answer in answers} == {503}
     assert {answer.json["type"] for answer in answers} == {"urn:sluice:problem:not-in-time"}
-    assert counter(world, "sluice_undecided_total") == before + 20
-    until(lambda: world.status() is not None, "the heartbeat")
+    until(lambda: seen(world) == (checks + 20, late, undecided + 20), "the heartbeat")
     assert sum(world.status().by_action) == decided  # type: ignore[union-attr]
