@@ -71,7 +71,7 @@ def _run(valkey: redis.Redis, port: int, rate: float, texts: list[bytes]) -> See
     """Send at a rate, and wait until the counts reach what the client counted, at most 15 s."""
     time.sleep(2.0)  # what came before is counted
     before = _told(valkey)
-    client = open_loop.run(port, rate, SECONDS, texts, CONNECTIONS, 100.0)
+    client = open_loop.run(port, rate, SECONDS, texts, CONNECTIONS, 100.0, SECONDS)
     ended = time.monotonic()
     while (told := _told(valkey)).unasked - before.unasked < client.unasked:
         if time.monotonic() - ended > 3 * SHOWN_S:

@@ -158,9 +158,18 @@ def _kind(data: np.ndarray, size: int) -> int:
 
 
 def run(
-    port: int, rate: float, seconds: float, texts: list[bytes], connections: int, within_ms: float
+    port: int,
+    rate: float,
+    seconds: float,
+    texts: list[bytes],
+    connections: int,
+    within_ms: float,
+    linger_s: float = LINGER_S,
 ) -> OpenResult:
-    """Send `rate` checks a second, in turns those of `texts`, over so many connections."""
+    """Send `rate` checks a second, in turns those of `texts`, over so many connections.
+
+    Wait for the answers at most `linger_s` longer.
+    """
     lines = [socket.create_connection(("127.0.0.1", port)) for _ in range(connections)]
     with select.epoll() as poller:
         for number, line in enumerate(lines):
@@ -170,7 +179,7 @@ def run(
         found, totals = np.zeros(STEPS, np.int64), np.zeros(5, np.int64)
         sockets = np.array([line.fileno() for line in lines], np.int32)
         starts = np.cumsum([0, *(len(text) for text in texts)])
-        data, linger_ns = np.frombuffer(b"".join(texts), np.uint8), int(LINGER_S * 1e9)
+        data, linger_ns = np.frombuffer(b"".join(texts), np.uint8), int(linger_s * 1e9)
         _drive(
             *(poller.fileno(), sockets, data, starts, 1e9 / rate, count, linger_ns, found, totals)
         )

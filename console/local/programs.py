@@ -121,8 +121,8 @@ def _services(port: int) -> Program:
 
 
 def _feedback(var: Path, admin: int) -> Program:
-    command = ("-m", "decider.node.feedback", "--log", str(access_log_path(var)))
-    command += ("--envoy-admin", f"http://127.0.0.1:{admin}")
+    command = ["-m", "decider.node.feedback", "--log", str(access_log_path(var))]
+    command += ["--envoy-admin", f"http://127.0.0.1:{admin}"]
     return _python("feedback", WORKER_ORDER, *command, nice=BEHIND)
 
 
