@@ -27,6 +27,7 @@ from tests.conftest import write_keys
 from tests.gateway import running
 from tests.gateway.running import Gateway, until
 from tests.learning.logs import KEY, combined
+from tests.servers import PATIENT
 
 # in order: one of them kills a decider
 pytestmark = [pytest.mark.parts, pytest.mark.in_order]
@@ -91,6 +92,7 @@ def decider(folder: Path, node: str, port: int) -> list[str]:
         os.environ["VALKEY_URL"],
         "--capacity",
         "20000",
+        *PATIENT,
     ]
     return [sys.executable, "-m", "decider", *where, *shared]
 
