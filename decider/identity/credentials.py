@@ -23,8 +23,8 @@ from decider.identity.material import Material
 MOST_GOOD = 65_536
 # Bad tokens remembered. Chosen: a client that repeats one is common, and others cost their room.
 MOST_BAD = 4_096
-# Signatures verified in a second, and at once. Chosen: 130 us for Ed25519, the dearest, so about a
-# tenth of the time, and less than half of what a gateway waits for an answer (15 ms).
+# Signatures verified in a second, and at once. Chosen: 148 us for Ed25519, the dearest, so about a
+# seventh of the time, and less than half of what a gateway waits for an answer (15 ms).
 ROOM_PER_S, ROOM = 1_000.0, 50.0
 # Bad tokens of one address in WINDOW_S seconds, beyond which it is refused unread. Chosen: far
 # above a client whose token has expired, far below what tells an attacker anything.
