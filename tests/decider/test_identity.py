@@ -240,6 +240,18 @@ def test_without_room_to_verify_a_request_is_decided_by_its_address(
     assert reader.read(token("late"), "192.0.2.7") == "late"
 
 
+def test_a_long_token_uses_the_room_of_several(reader: Credentials) -> None:
+    long = [token(f"a{i}", STRANGER, x="y" * 5_000) for i in range(50)]
+    read = 0
+    for i, text in enumerate(long):
+        try:
+            reader.read(text, f"198.51.100.{i}")
+        except CredentialError:
+            read += 1
+    assert 14 <= read <= 20
+    assert reader.unread == 50 - read
+
+
 def test_a_request_without_a_credential_is_refused_or_decided_by_its_address(
     tmp_path: Path,
 ) -> None:
