@@ -55,7 +55,12 @@ def signature(key: Any, message: bytes) -> bytes:
 
 def claims_of(app: Any, **changes: Any) -> dict[str, Any]:
     """The claims of a good token, with changes; None leaves a claim out."""
-    claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": app, "exp": int(time.time()) + 600} | changes
+    claims = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": app,
+        "exp": int(time.time()) + 36_000,
+    } | changes
     return {name: value for name, value in claims.items() if value is not None}
 
 

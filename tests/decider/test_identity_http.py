@@ -60,8 +60,8 @@ def test_a_refusal_names_the_app_too(reader: Credentials) -> None:
     [
         (None, "Bearer", "Send a credential"),
         (token(key=STRANGER), 'Bearer error="invalid_token"', "not valid."),
-        (token(exp=int(time.time()) - 100), 'Bearer error="invalid_token"', "expired"),
-        (token(nbf=int(time.time()) + 100), 'Bearer error="invalid_token"', "not valid yet"),
+        (token(exp=int(time.time()) - 10_000), 'Bearer error="invalid_token"', "expired"),
+        (token(nbf=int(time.time()) + 10_000), 'Bearer error="invalid_token"', "not valid yet"),
         (token(aud="other"), 'Bearer error="invalid_token"', "not valid."),
     ],
 )
@@ -143,7 +143,7 @@ def test_the_fast_path_takes_only_credentials_that_are_known_to_be_good(tmp_path
     assert found.app == "app-1"
     assert plain.read(bearer(token("app-2"), x_sluice_app="victim")) is None
     assert plain.read(bearer(token("app-1", STRANGER), x_sluice_app="victim")) is None
-    clock.now += 3600
+    clock.now += 40_000
     assert plain.read(good) is None
 
 

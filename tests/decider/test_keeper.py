@@ -88,7 +88,7 @@ def signed(plain: dict[str, object]) -> bytes:
         (configs.sign(defaults.config(9), OTHER), "unknown key"),
         (
             signed(msgspec.to_builtins(defaults.config(9)) | {"format": 99}),
-            "written in format 99; this version of Sluice reads formats 1 to 3",
+            f"written in format 99; this version of Sluice reads formats 1 to {configs.FORMAT}",
         ),
         (b"rubbish", "not a signed config document"),
         (
