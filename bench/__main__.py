@@ -25,6 +25,7 @@ PARTS = (
     "lookup",
     "waiting_clients",
     "fleet",
+    "late",
 )
 FIELDS = ("name", "figure", "unit", "peer", "peer_figure", "ratio", "target", "met", "conditions")
 RESULT = installation.data_folder() / "bench.json"

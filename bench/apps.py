@@ -35,14 +35,14 @@ MODEL_WORDS = (
 
 # Training takes seconds, and several parts ask for the same bytes.
 @cache
-def model_data() -> bytes:
-    """Return an artifact with a risk model of TREES x LEAVES and a smaller value model.
+def model_data(times: int = 1) -> bytes:
+    """Return an artifact with a risk model of `times` TREES x LEAVES and a smaller value model.
 
     Both are trained on random rows. Risks are low, so that few requests are refused.
     """
     rows = model_scoring.make_rows(20_000)
-    risk = model_scoring.train(rows).model_to_string()
-    value = model_scoring.train(rows, VALUE_TREES).model_to_string()
+    risk = model_scoring.train(rows, times * model_scoring.TREES).model_to_string()
+    value = model_scoring.train(rows, times * VALUE_TREES).model_to_string()
     low, even = Calibration(0.5, -3.0), Calibration(1.0, 0.0)
     return random_model.encode_artifact((risk, value), (low, even), rows[:32])
 

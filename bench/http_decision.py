@@ -25,6 +25,7 @@ from console.local.servers import Valkey, free_port
 from control.deciders import keys
 from decider.contracts import artifact, config, event, store
 from decider.contracts.vocabulary import Arm
+from decider.http.pace import GATEWAY_S
 
 # Tracked apps, and connections of wrk: enough to keep a core busy, and so few that none waits.
 APPS, CONNECTIONS, FEW = 100_000, 64, 4
@@ -50,7 +51,7 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def _alone(server: Server, servers: dict[str, Server]) -> Iterator[None]:
+def alone(server: Server, servers: dict[str, Server]) -> Iterator[None]:
     """Halt all other servers while the body runs: their timers would interrupt the measured one on
     the core that they share.
     """
@@ -101,13 +102,13 @@ def _load(
     name is in `few`.
     """
     server = servers[name]
-    with _alone(server, servers):
+    with alone(server, servers):
         runs[name].append(load.run(server.port, server.pid, core, CONNECTIONS, seconds, APPS))
         if name in few:
             few[name].append(load.run(server.port, server.pid, core, FEW, seconds, APPS))
 
 
-def _decider_command(port: int, valkey: str, folder: Path) -> list[str]:
+def _decider_command(port: int, valkey: str, folder: Path, waits_s: float) -> list[str]:
     options = {
         "--node": "d01",
         "--listen": f"127.0.0.1:{port}",
@@ -115,34 +116,53 @@ def _decider_command(port: int, valkey: str, folder: Path) -> list[str]:
         "--data": str(folder / "node"),
         "--models": str(folder / "models"),
         "--keys": str(folder / "keys"),
+        "--gateway-waits": str(waits_s),
     }
     return [sys.executable, "-m", "decider", *(part for each in options.items() for part in each)]
+
+
+def _start_valkey(stack: ExitStack, folder: Path, core: int) -> str:
+    """Start a Valkey on a core and return its address."""
+    valkey = Valkey(folder / "valkey", free_port(), "bench", durable=False)
+    valkey.make()
+    stack.enter_context(processes.running(valkey.command(), core, valkey.port, 20.0))
+    return valkey.url()
 
 
 class Decider:
     """A Valkey and `python -m decider` that tracks all apps and knows their profiles."""
 
-    def __init__(self, stack: ExitStack, folder: Path, model: bytes, core: int, other: int) -> None:
+    def __init__(
+        self,
+        stack: ExitStack,
+        folder: Path,
+        model: bytes,
+        core: int,
+        other: int,
+        *,
+        count: int = APPS,
+        waits_s: float = GATEWAY_S,
+    ) -> None:
+        """Track `count` apps, for gateways that wait for `waits_s` seconds."""
+        self._count = count
         keys.ensure(folder / "keys")
         self._key = keys.load_signing_key(folder / "keys")
         self._digest, self._version = artifact.digest_of(model), 0
-        valkey = Valkey(folder / "valkey", free_port(), "bench", durable=False)
-        valkey.make()
-        stack.enter_context(processes.running(valkey.command(), other, valkey.port, 20.0))
-        self._store = redis.Redis.from_url(valkey.url())
+        address = _start_valkey(stack, folder, other)
+        self._store = redis.Redis.from_url(address)
         self._fill_store(model)
         self.publish(rank_all=False)
         self.port = free_port()
-        command = _decider_command(self.port, valkey.url(), folder)
+        command = _decider_command(self.port, address, folder, waits_s)
         self.pid = stack.enter_context(processes.running(command, core, self.port, START_S)).pid
-        _introduce(self.port)
+        _introduce(self.port, count)
         self._wait_for_model()
 
     def _fill_store(self, model: bytes) -> None:
         self._store.set(store.MODEL_PREFIX + self._digest, model)
         # In parts: one command with all profiles would be tens of megabytes.
-        for first in range(0, APPS, 5000):
-            found = (apps.profile(k) for k in range(first, first + 5000))
+        for first in range(0, self._count, 5000):
+            found = (apps.profile(k) for k in range(first, min(self._count, first + 5000)))
             self._store.mset(
                 {store.PROFILE_PREFIX + p.app: msgspec.msgpack.encode(p) for p in found}
             )
@@ -176,7 +196,7 @@ class Decider:
                 if isinstance(beat, bytes)
                 else None
             )
-            if status is not None and status.model == self._digest and status.apps >= APPS:
+            if status is not None and status.model == self._digest and status.apps >= self._count:
                 return
             if time.monotonic() > end:
                 raise RuntimeError(
@@ -201,17 +221,26 @@ class Decider:
         return ranked / total if total else float("nan")
 
 
-def _introduce(port: int) -> None:
+def _introduce(port: int, count: int) -> None:
     """Send one request of each app, no faster than the decider fetches profiles."""
     head = "GET /v1/check/v2/orders/1 HTTP/1.1\r\nHost: bench\r\nx-sluice-app: "
     with socket.create_connection(("127.0.0.1", port)) as line:
-        for first in range(0, APPS, SPREAD):
-            group = range(first, min(APPS, first + SPREAD))
-            line.sendall("".join(f"{head}{apps.profile(k).app}\r\n\r\n" for k in group).encode())
-            answered = 0
-            while answered < len(group):
-                answered += line.recv(1 << 18).count(b"HTTP/1.1 ")
+        for first in range(0, count, SPREAD):
+            group = range(first, min(count, first + SPREAD))
+            text = "".join(f"{head}{apps.profile(k).app}\r\n\r\n" for k in group).encode()
+            # again where the machine halted the decider for so long that it did not decide
+            while _decided(line, text, len(group)) < len(group):
+                pass
             time.sleep(0.003)
+
+
+def _decided(line: socket.socket, text: bytes, count: int) -> int:
+    """Send `count` checks and return how many were decided."""
+    line.sendall(text)
+    said = b""
+    while said.count(b"HTTP/1.1 ") < count:
+        said += line.recv(1 << 18)
+    return said.count(b"sluice-decision: ")
 
 
 def _peers(stack: ExitStack, folder: Path, data: bytes, core: int) -> dict[str, Server]:

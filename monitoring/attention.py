@@ -11,6 +11,7 @@ from decider.contracts.config import ALL_ML, OBSERVE_ONLY, Config, Switch
 from decider.contracts.store import NodeStatus
 from decider.contracts.units import span
 from decider.contracts.vocabulary import ML_STATE_TEXT, MlState
+from monitoring import guardrails
 from monitoring.fleet import FEEDBACK_LATE_S, INGEST_WARN_S, Fleet
 
 Role = Literal["SRE", "ML", "Support", "Policy"]
@@ -122,6 +123,8 @@ def _in_fleet(fleet: Fleet, targets: dict[str, float]) -> list[AttentionItem]:
         *_deciders(fleet),
         *_alone(fleet),
         *_rejected_reports(fleet),
+        *_unasked(fleet),
+        *_late_checks(fleet),
         *_dropped(fleet),
         *_clocks(fleet),
         *_leases(fleet),
@@ -198,6 +201,48 @@ def _dropped(fleet: Fleet) -> list[AttentionItem]:
         "Their buffer was full while Valkey did not take them. Counts are too low by that much."
     )
     return [AttentionItem(45, "alert", title, detail, "SRE", "ingest")]
+
+
+def _unasked(fleet: Fleet) -> list[AttentionItem]:
+    """Return that requests went on without a decision, by what the gateways tell."""
+    (unasked, asked), share = fleet.unasked, fleet.unasked_share
+    if share is None or share <= guardrails.UNASKED_LIMIT:
+        return []
+    # chosen: below a config that nobody can use (92), as these requests still meet a rule
+    title = f"{share:.1%} of requests got no decision in time"
+    detail = (
+        f"{unasked:,} of {asked:,} in the last minute. The gateway went on by its own rule. Look at"
+        " CPU and health of the deciders."
+    )
+    return [AttentionItem(90, "alert", title, detail, "SRE", "guardrails")]
+
+
+def _late_checks(fleet: Fleet) -> list[AttentionItem]:
+    """Return that deciders have too little time to ask the model."""
+    timely, checks = fleet.timely, max(fleet.timely.recent_checks, 1)
+    items = []
+    if (share := timely.recent_late / checks) > guardrails.LATE_LIMIT:
+        # chosen: as a decider without ML (80), which is what it is for these requests
+        title = f"{share:.1%} of requests were decided without the model"
+        detail = (
+            f"{_who_was(fleet, 'recent_late')} had too many at once to ask it for each, so token"
+            " buckets decided these. Add a decider, or give these more CPU."
+        )
+        items.append(AttentionItem(80, "alert", title, detail, "SRE", "guardrails"))
+    # said by the gateway's own figure where there is one
+    undecided = timely.recent_undecided / checks
+    if undecided > guardrails.UNASKED_LIMIT and fleet.unasked_share is None:
+        title = f"{undecided:.1%} of requests reached a decider too late"
+        detail = (
+            f"{_who_was(fleet, 'recent_undecided')} did not decide them. The gateway went on by its"
+            " own rule. Look at CPU and health of the deciders."
+        )
+        items.append(AttentionItem(89, "alert", title, detail, "SRE", "guardrails"))
+    return items
+
+
+def _who_was(fleet: Fleet, count: str) -> str:
+    return _and_more([node.node for node in fleet.nodes if getattr(node.timely, count)])
 
 
 def _clocks(fleet: Fleet) -> list[AttentionItem]:

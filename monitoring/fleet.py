@@ -28,6 +28,11 @@ FORGET_LOST_S = 3_600.0
 INGEST_WARN_S = 5.0
 # Seconds of lag. Chosen: from here on pages visibly miss what clients complain about.
 INGEST_BAD_S = 30.0
+# Seconds after which what a gateway told says nothing of now. Chosen: as long as a decider's
+# heartbeat counts.
+GATEWAY_SILENT_S = 15.0
+# Milliseconds, share and count. Beyond them no gateway told the truth: none waits for a minute.
+_MOST_MS, _MOST_COUNT = 60_000.0, 2**53
 # Seconds. Behavioural features promise to use outcomes no older than this.
 FEEDBACK_LATE_S = 60.0
 
@@ -85,6 +90,45 @@ class Fleet:
     """When ingest last set aside a batch that it could not store, unix seconds; None when there is
     none.
     """
+    gateways: tuple[store.GatewayStatus, ...] = ()
+    """What the gateways tell of their questions to deciders, those that are silent left out."""
+
+    @property
+    def unasked(self) -> tuple[int, int]:
+        """Requests of the last minute for which no decider answered in time, and all for which one
+        was asked, over all gateways.
+        """
+        return (
+            sum(each.recent_unasked for each in self.gateways),
+            sum(each.recent_asked for each in self.gateways),
+        )
+
+    @property
+    def unasked_share(self) -> float | None:
+        """The share of them, 0 to 1; None when no gateway tells of any."""
+        unasked, asked = self.unasked
+        return unasked / asked if asked else None
+
+    @property
+    def added_p99_ms(self) -> float | None:
+        """What asking adds to a request at the slowest gateway, 99th percentile of the last
+        minute, milliseconds; None when no gateway tells of any.
+        """
+        # 0: the gateway does not say how long it asked
+        busy = [each.recent_p99_ms for each in self.gateways if each.recent_p99_ms]
+        return max(busy) if busy else None
+
+    @property
+    def timely(self) -> store.TimelyStatus:
+        """How many checks the deciders had no time for, all together."""
+        every = [node.timely for node in self.nodes]
+        return store.TimelyStatus(
+            sum(each.late for each in every),
+            sum(each.undecided for each in every),
+            sum(each.recent_checks for each in every),
+            sum(each.recent_late for each in every),
+            sum(each.recent_undecided for each in every),
+        )
 
     @property
     def size(self) -> int:
@@ -191,7 +235,8 @@ def read_fleet(now: float | None = None) -> Fleet:
         pipe.get(store.INGEST_STATUS_KEY)
         pipe.exists(store.EVENTS_STREAM)
         pipe.xrevrange(DEAD_STREAM, count=1)
-        *statuses, config, ingest, has_stream, buried = pipe.execute()
+        pipe.hvals(store.GATEWAYS_KEY)
+        *statuses, config, ingest, has_stream, buried, gateways = pipe.execute()
         backlog = waiting(valkey) if has_stream else 0
     except (redis.RedisError, OSError) as error:
         raise Unreachable(str(error)) from error
@@ -199,7 +244,13 @@ def read_fleet(now: float | None = None) -> Fleet:
         now, [(name.decode(), seen) for name, seen in known], statuses, config, ingest, backlog
     )
     buried_at = int(buried[0][0].split(b"-")[0]) / 1_000 if buried else None
-    return replace(fleet, buried_at=buried_at, agents=reporting, lost_agents=silent)
+    return replace(
+        fleet,
+        buried_at=buried_at,
+        agents=reporting,
+        lost_agents=silent,
+        gateways=_gateways(gateways, now),
+    )
 
 
 def _read_agents(
@@ -221,6 +272,24 @@ def _read_agents(
     pairs = zip(known, told, strict=True)
     lost = [Lost(name.decode(errors="replace"), seen) for (name, seen), raw in pairs if not raw]
     return tuple(found), tuple(lost)
+
+
+def _gateways(found: list[bytes], now: float) -> tuple[store.GatewayStatus, ...]:
+    """Return what gateways tell of now. One that tells nonsense costs itself only."""
+    told = []
+    for raw in found:
+        try:
+            status = msgspec.msgpack.decode(raw, type=store.GatewayStatus)
+        except (msgspec.DecodeError, msgspec.ValidationError):
+            continue
+        sane = (
+            0 <= status.recent_unasked <= status.recent_asked <= _MOST_COUNT
+            and 0 <= status.unasked <= status.asked <= _MOST_COUNT
+            and 0.0 <= status.recent_p99_ms <= _MOST_MS
+        )
+        if sane and abs(now - status.at) <= GATEWAY_SILENT_S:
+            told.append(status)
+    return tuple(sorted(told, key=lambda status: status.gateway))
 
 
 def _fleet(

@@ -10,9 +10,15 @@ SHED_LIMIT = 0.01
 # Largest share of enterprise requests that may be refused; enterprise customers are promised nearly
 # none.
 ENTERPRISE_LIMIT = 0.001
-# Milliseconds, 99th percentile of a decider's own time. About half of the 15 ms after which the
-# gateway stops waiting for a decision.
-DECISION_TIME_LIMIT_MS = 8.0
+# Milliseconds, 99th percentile of what asking a decider adds to a request, as the gateway measures
+# it: as long as the gateway waits. A check without an answer counts as that long at least.
+ADDED_TIME_LIMIT_MS = 15.0
+# Largest share of requests for which no decider answers in time. The gateway's own rule decides
+# those, and knows neither app nor tier.
+UNASKED_LIMIT = 0.001
+# Largest share of checks that the fallback limiter decides because a decider is late. Chosen: a
+# moment's rush stays below it, a decider without enough CPU does not.
+LATE_LIMIT = 0.01
 # From this share of its limit a figure is close to it.
 CLOSE = 0.8
 

@@ -14,6 +14,9 @@ from pathlib import Path
 
 from console.local import servers
 
+# A busy test machine halts a decider for longer than the 15 ms after which no check is decided.
+PATIENT = ("--gateway-waits", "60")
+
 
 def start() -> None:
     """Start what the environment does not already name, and name it there for settings and child

@@ -72,6 +72,8 @@ class Stack(NamedTuple):
     token_key: bytes
     signer: Signer
     """Makes the clients' tokens."""
+    valkey: str
+    """URL of Valkey."""
 
 
 def write_keys(folder: Path) -> Ed25519PrivateKey:
@@ -135,7 +137,7 @@ def running(
         _start_deciders(stack, folder, server.url(), ports, valkey)
         _start_services(stack, folder, ports["services"], document, slowdowns)
         signer = _start_gateway(stack, folder, server.url(), ports)
-        yield Stack(f"http://127.0.0.1:{ports['gateway']}", token_key, signer)
+        yield Stack(f"http://127.0.0.1:{ports['gateway']}", token_key, signer, server.url())
 
 
 def _start_deciders(
@@ -186,6 +188,7 @@ def _start_gateway(stack: ExitStack, folder: Path, url: str, ports: dict[str, in
     envoy = stack.enter_context(_process("envoy", servers.envoy_command(path), folder))
     _wait_until(lambda: not servers.is_free(ports["gateway"]), "Envoy", START_S, envoy)
     command = [sys.executable, "-m", "decider.node.feedback", "--log", str(log), "--valkey", url]
+    command += ["--envoy-admin", f"http://127.0.0.1:{ports['envoy-admin']}"]
     stack.enter_context(_process("feedback", launch.tied_command(command, nice=BEHIND), folder))
     address = f"http://127.0.0.1:{ports['gateway']}"
     _wait_until(

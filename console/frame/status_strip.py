@@ -1,4 +1,4 @@
-"""The status strip: six facts about the installation, on every page."""
+"""The status strip: seven facts about the installation, on every page."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from console.display import format as fmt
 from decider.contracts.config import ALL_ML
 from decider.contracts.vocabulary import MlState
 from monitoring import fleet as fleets
+from monitoring import guardrails
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,15 @@ class Strip:
         return f'"{hashlib.blake2b(repr(self.cells).encode(), digest_size=12).hexdigest()}"'
 
 
-LABELS = ("ML ranking", "Model", "Kill switches", "Deciders in sync", "Drift", "Ingest lag")
+LABELS = (
+    "ML ranking",
+    "Model",
+    "Kill switches",
+    "Deciders in sync",
+    "Time added, p99",
+    "Drift",
+    "Ingest lag",
+)
 
 # Time of the last answer that this process got from Valkey: no element, or one. A list, so that any
 # thread can replace its content; where two do so at once, either time is right to the second.
@@ -82,8 +91,16 @@ def read_strip() -> Strip:
 
 
 def strip_cells(fleet: fleets.Fleet) -> tuple[Cell, ...]:
-    """Return the six cells of one reading, in the order of LABELS."""
-    return (_ml(fleet), _model(fleet), _switches(fleet), _deciders(fleet), _drift(), _ingest(fleet))
+    """Return the seven cells of one reading, in the order of LABELS."""
+    return (
+        _ml(fleet),
+        _model(fleet),
+        _switches(fleet),
+        _deciders(fleet),
+        _added(fleet),
+        _drift(),
+        _ingest(fleet),
+    )
 
 
 def _ml(fleet: fleets.Fleet) -> Cell:
@@ -137,13 +154,24 @@ def _deciders(fleet: fleets.Fleet) -> Cell:
     return Cell(LABELS[3], href, level, f"{synced} / {fleet.size}", at, bad=not fleet.nodes)
 
 
+def _added(fleet: fleets.Fleet) -> Cell:
+    """Show what asking adds to a request, and how many got no decision, as gateways see it."""
+    href, added, share = reverse("home") + "#guardrails", fleet.added_p99_ms, fleet.unasked_share
+    if added is None or share is None:
+        return Cell(LABELS[4], href, "off", "Not measured")
+    bad = share > guardrails.UNASKED_LIMIT
+    level = "bad" if bad else "warn" if added > guardrails.ADDED_TIME_LIMIT_MS else "ok"
+    more = f"{fmt.percent(share)} undecided"
+    return Cell(LABELS[4], href, level, f"{fmt.number(added, 1)} ms", more, bad=bad)
+
+
 def _drift() -> Cell:
-    return Cell(LABELS[4], reverse("home"), "off", "Not measured yet")
+    return Cell(LABELS[5], reverse("home"), "off", "Not measured yet")
 
 
 def _ingest(fleet: fleets.Fleet) -> Cell:
     href, lag = reverse("home") + "#ingest", fleet.ingest_lag_s
     if lag is None:
-        return Cell(LABELS[5], href, "off", "Nothing stored yet")
+        return Cell(LABELS[6], href, "off", "Nothing stored yet")
     level = "ok" if lag < fleets.INGEST_WARN_S else "warn" if lag < fleets.INGEST_BAD_S else "bad"
-    return Cell(LABELS[5], href, level, fmt.span(lag), bad=level == "bad")
+    return Cell(LABELS[6], href, level, fmt.span(lag), bad=level == "bad")

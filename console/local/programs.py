@@ -66,7 +66,7 @@ def worker_programs(var: Path, ports: Mapping[str, int], region: str) -> list[Pr
         *(_decider(node, var, ports[node], region) for node in DECIDERS),
         _services(ports["services"]),
         Program("envoy", envoy_command(var / "run" / "envoy.yaml"), WORKER_ORDER),
-        _feedback(var),
+        _feedback(var, ports["envoy-admin"]),
         _gateway_agent(var),
         _python("ingest", WORKER_ORDER, "manage.py", "ingest", nice=BEHIND),
         _celery_worker(var),
@@ -128,8 +128,9 @@ def _services(port: int) -> Program:
     return _python("services", WORKER_ORDER, *command, nice=BEHIND)
 
 
-def _feedback(var: Path) -> Program:
-    command = ("-m", "decider.node.feedback", "--log", str(access_log_path(var)))
+def _feedback(var: Path, admin: int) -> Program:
+    command = ["-m", "decider.node.feedback", "--log", str(access_log_path(var))]
+    command += ["--envoy-admin", f"http://127.0.0.1:{admin}"]
     return _python("feedback", WORKER_ORDER, *command, nice=BEHIND)
 
 

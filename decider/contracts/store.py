@@ -88,6 +88,11 @@ LEASES_PREFIX = "sluice:leases:"
 AGENT_PREFIX = "sluice:agent:"
 # Sorted set of agents' names by the unix time of their last status, as NODES_KEY.
 AGENTS_KEY = "sluice:agents"
+# Hash of gateway -> `GatewayStatus`, rewritten once a second by the program that reads the
+# gateway's access log.
+GATEWAYS_KEY = "sluice:gateways"
+# A day: a gateway that is gone leaves nothing behind for long.
+GATEWAYS_TTL_S = 86_400
 
 # `IngestStatus`, rewritten by each ingest worker after each batch.
 INGEST_STATUS_KEY = "sluice:ingest"
@@ -197,6 +202,38 @@ class IdentityStatus(msgspec.Struct, array_like=True, frozen=True):
     """Those of the last minute."""
 
 
+class TimelyStatus(msgspec.Struct, array_like=True, frozen=True):
+    """How many checks one decider had no time for, since its start and in the last minute."""
+
+    late: int = 0
+    """Checks that the fallback limiter decided, as there was no time to ask the model."""
+    undecided: int = 0
+    """Checks that came too late for any decision."""
+    recent_checks: int = 0
+    """All checks of the last minute, those without a decision included."""
+    recent_late: int = 0
+    recent_undecided: int = 0
+
+
+class GatewayStatus(msgspec.Struct, array_like=True, frozen=True):
+    """What one gateway's access log says of the questions to deciders, once a second."""
+
+    gateway: str
+    at: float
+    asked: int = 0
+    """Requests for which a decider was asked since its reader started."""
+    unasked: int = 0
+    """Of these, the ones without an answer in time, whatever became of them then."""
+    recent_asked: int = 0
+    """Of the last minute."""
+    recent_unasked: int = 0
+    recent_p99_ms: float = 0.0
+    """What asking added to a request, 99th percentile of the last minute, milliseconds. Without an
+    answer, it is at least the time that the gateway waits. 0: no request, or the gateway does not
+    say.
+    """
+
+
 class NodeStatus(msgspec.Struct, array_like=True, frozen=True):
     """Heartbeat of a decider, once a second."""
 
@@ -246,6 +283,7 @@ class NodeStatus(msgspec.Struct, array_like=True, frozen=True):
     the config document allows, or no number of requests.
     """
     identity: IdentityStatus = IdentityStatus()
+    timely: TimelyStatus = TimelyStatus()
 
 
 class IngestStatus(msgspec.Struct, array_like=True, frozen=True):

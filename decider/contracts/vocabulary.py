@@ -92,6 +92,7 @@ class MlState(IntEnum):
     NO_MODEL = 2
     LATE = 3
     BAD_SCORE = 4
+    DECIDER_LATE = 5
 
 
 ML_STATE_TEXT: dict[MlState, str] = {
@@ -100,6 +101,7 @@ ML_STATE_TEXT: dict[MlState, str] = {
     MlState.NO_MODEL: "no usable model was loaded",
     MlState.LATE: "scoring took longer than its time limit",
     MlState.BAD_SCORE: "the model returned no usable score",
+    MlState.DECIDER_LATE: "the decider was late and had no time to ask the model",
 }
 
 

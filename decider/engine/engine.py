@@ -35,6 +35,7 @@ from decider.engine import (
     text_hash,
 )
 from decider.engine import buffers as layout
+from decider.engine.batch_times import BatchTimes
 from decider.engine.clock import Clock
 from decider.engine.known_apps.review import KnownTable
 from decider.engine.known_apps.table import KnownApps
@@ -122,7 +123,8 @@ class Engine:
         # a dict as an ordered set: the app asked for first is fetched first
         self.wanted_profiles: dict[str, None] = {}
         self.last_decision_at = 0.0
-        self.batch_us: deque[tuple[float, int]] = deque(maxlen=1024)
+        self.batch_times = BatchTimes()
+        self._hurried = False
         self.tenants = Tenants()
         self._endpoint_keys: dict[str, int] = {}
         self._slow_in_a_row = 0
@@ -298,8 +300,21 @@ class Engine:
             self._hash_each(requests)
             notable = self.decide_packed(len(requests), now)
         elapsed_us = (time.perf_counter() - started) * 1e6
-        self.batch_us.append((elapsed_us, len(requests)))
+        self.batch_times.note(elapsed_us, len(requests))
         return self._unpack(requests, routes, notable, wall, elapsed_us)
+
+    def decide_late(
+        self, requests: Sequence[CheckRequest], now: float | None = None
+    ) -> tuple[list[Decision], bool]:
+        """Decide as `decide` does, but without the model, as there is no time to ask it.
+
+        Return also whether ML would have spoken otherwise.
+        """
+        self._hurried = True
+        try:
+            return self.decide(requests, now), self.batch.world[layout.W_ML] == _DECIDER_LATE
+        finally:
+            self._hurried = False
 
     def decide_packed(self, count: int, now: float, length: int = 0) -> int:
         """Decide the first `count` rows of `batch.request` at `now`, engine time.
@@ -320,6 +335,8 @@ class Engine:
             if self.model is not None and wall >= self._ml_off_until and now >= self._late_until
             else int(self.ml_state(wall))
         )
+        if self._hurried and ml == _LIVE:
+            ml = _DECIDER_LATE
         lease_wait = self.leases.wait(wall) if self.quota_share < 1.0 else 0.0
         observe_only = wall < self._observe_until
         found: int = kernels.begin(
@@ -557,19 +574,6 @@ class Engine:
         """The services and tenants, as compiled code sees them."""
         return self.sharing.region
 
-    def latency_p99_us(self) -> float:
-        """Return the 99th percentile of decision times over the last batches, microseconds.
-
-        Up to 1,024 batches count, each by its size.
-        """
-        batches = sorted(self.batch_us)
-        rest = 0.01 * sum(size for _, size in batches)
-        for elapsed, size in reversed(batches):
-            rest -= size
-            if rest < 0:
-                return elapsed
-        return 0.0
-
     @property
     def apps(self) -> int:
         """Tracked apps."""
@@ -589,7 +593,7 @@ def _texts(requests: Sequence[CheckRequest]) -> list[str]:
 
 
 # made once, as each decision needs them
-_LIVE = int(MlState.LIVE)
+_LIVE, _DECIDER_LATE = int(MlState.LIVE), int(MlState.DECIDER_LATE)
 # in the order of `buffers.TREAT_PLAN` and those after it
 _TREATMENTS = ("plan", "share", "refuse")
 _FIRST = np.arange(MAX_BATCH, dtype=np.int64)

@@ -1,14 +1,16 @@
 """The batcher: all checks that arrive in one turn of the event loop go to the engine together.
 
 No request waits for a batch to fill. A batch is what one turn brought, so a lone request is decided
-at once, and 64 busy connections share one call. Large `/v1/decide` bodies go to the engine in
-slices between turns, so that checks overtake them.
+at once, and 64 busy connections share one call. When more has come than can be answered in time,
+`pace` says for how many there is time to ask the model. Large `/v1/decide` bodies go to the engine
+in slices between turns, so that checks overtake them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -17,12 +19,17 @@ import msgspec
 
 from decider.contracts.requests import CheckRequest, Decision
 from decider.http import decide_api
-from decider.http.problem import INTERNAL
-from decider.http.responses import CLOSE, Answers
+from decider.http.arrivals import BEAT_S, Arrivals
+from decider.http.pace import FEW, Cost, Pace
+from decider.http.problem import INTERNAL, NOT_IN_TIME, Problem
+from decider.http.responses import CLOSE, LATE, Answers
 
 # Requests the engine gets in one call. Chosen: large enough that the cost of a call hardly shows
 # per request, and small enough to hold the event loop for about a millisecond (256 at about 3 us).
 MAX_BATCH = 256
+# Seconds that a few checks may have waited and still need no plan. Chosen: a small part of what
+# `pace` allows, which a few checks cannot use up.
+PROMPT_S = 0.001
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +40,9 @@ class Decides(Protocol):
     def decide(
         self, requests: Sequence[CheckRequest], now: float | None = None
     ) -> list[Decision]: ...
+
+    def decide_late(self, requests: Sequence[CheckRequest]) -> tuple[list[Decision], bool]:
+        """Decide without the model. Return also whether it would have been asked otherwise."""
 
 
 class Owner(Protocol):
@@ -59,6 +69,10 @@ class Stats(msgspec.Struct):
     refused: int = 0
     """Requests answered with a problem before they reached the engine."""
     timeouts: int = 0
+    late: int = 0
+    """Checks that the fallback limiter decided, as this decider was too late to ask the model."""
+    undecided: int = 0
+    """Checks that came too late for any decision."""
     turned_away: int = 0
     """Connections that were refused because there were too many, or because the server was
     stopping.
@@ -84,7 +98,13 @@ class Batcher:
     """Queue of checks and jobs. One per server; everything runs on the event loop's thread."""
 
     def __init__(
-        self, engine: Decides, answers: Answers, stats: Stats, on_decided: Callable[[], None]
+        self,
+        engine: Decides,
+        answers: Answers,
+        stats: Stats,
+        on_decided: Callable[[], None],
+        pace: Pace,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
         self._answers = answers
@@ -96,16 +116,40 @@ class Batcher:
         self._marks: list[int] = []
         self._jobs: deque[Job] = deque()
         self._logged_at = -1.0  # before any loop time, so that the first failure is logged
+        self._clock = clock
+        self._pace, self._arrivals = pace, Arrivals(clock())
+        self._turning = False
+        self._beat: asyncio.TimerHandle | None = None
+
+    def watch(self) -> None:
+        """Note signs of life of the loop from now on, so that a halt is noticed."""
+        self._arrivals.beat(self._clock())
+        self._beat = self._loop.call_later(BEAT_S, self.watch)
+
+    def stop_watching(self) -> None:
+        if self._beat is not None:
+            self._beat.cancel()
+
+    def accept(self) -> None:
+        """Note that there is a new connection."""
+        self._arrivals.accept(self._clock())
 
     def add(self, owner: Owner, request: CheckRequest, mark: int) -> None:
         """Queue a check for the end of this turn."""
         # Three lists and no tuple per check: this runs once per request.
-        if not self._requests:
-            self._loop.call_soon(self.run)
+        if not self._turning:
+            self._turning = True
+            self._arrivals.begin(self._clock())
+            self._loop.call_soon(self._end_turn)
         self._requests.append(request)
         self._owners.append(owner)
         self._marks.append(mark)
         owner.waiting += 1
+
+    def _end_turn(self) -> None:
+        self._turning = False
+        self.run()
+        self._arrivals.end(self._clock())
 
     def run(self) -> None:
         """Decide and answer all queued checks. Connections also call this before they send an
@@ -116,19 +160,46 @@ class Batcher:
             return
         # New lists first: delivering answers may lead a connection to queue the next checks.
         self._requests, self._owners, self._marks = [], [], []
-        if len(requests) <= MAX_BATCH:
-            self._deliver(owners, self._texts(requests, marks))
-            return
-        for start in range(0, len(requests), MAX_BATCH):
-            part = slice(start, start + MAX_BATCH)
-            self._deliver(owners[part], self._texts(requests[part], marks[part]))
+        start, began = 0, self._clock()
+        now = ranked_until = began
+        while start < len(requests):
+            count, cost = self._next(len(requests) - start, now, began, ranked_until)
+            part = slice(start, start + min(count, MAX_BATCH))
+            self._deliver(owners[part], self._texts(requests[part], marks[part], cost))
+            start, before, now = part.stop, now, self._clock()
+            if cost is not None:
+                cost.note(part.stop - part.start, now - before)
+            if cost is self._pace.ranked:
+                ranked_until = now
 
-    def _texts(self, requests: list[CheckRequest], marks: list[int]) -> list[str]:
-        """Return one response per request. When the engine fails, each is a 500, which gateways
-        treat by their own failure policy.
+    def _next(
+        self, left: int, now: float, began: float, ranked_until: float
+    ) -> tuple[int, Cost | None]:
+        """Return how many of the checks left to decide next, and by which way's cost."""
+        waited = now - self._arrivals.since
+        if left <= FEW and waited < PROMPT_S:
+            # a few that just came need no plan
+            return left, self._pace.ranked
+        return self._pace.next_slice(left, waited, now - began, now - ranked_until)
+
+    def _texts(
+        self, requests: list[CheckRequest], marks: list[int], cost: Cost | None
+    ) -> list[str]:
+        """Return one response per request, decided in the way of this cost; None stands for no
+        decision. When the engine fails, each is a 500, which gateways treat by their own failure
+        policy.
         """
+        if cost is None:
+            self._stats.undecided += len(requests)
+            return self._problems(NOT_IN_TIME, marks)
         try:
-            decisions = self._engine.decide(requests)
+            if cost is self._pace.ranked:
+                decisions, late = self._engine.decide(requests), False
+            else:
+                decisions, late = self._engine.decide_late(requests)
+            if late:
+                self._stats.late += len(requests)
+                marks = [mark | LATE for mark in marks]
             render = self._answers.check
             texts = [
                 render(decision, mark, request.app)
@@ -136,9 +207,13 @@ class Batcher:
             ]
         except Exception:  # noqa: BLE001 - whatever the engine raises, the connections need an answer
             self._failed(len(requests))
-            return [self._answers.problem(INTERNAL, mark).decode("ascii") for mark in marks]
+            return self._problems(INTERNAL, marks)
         self._decided(len(requests))
         return texts
+
+    def _problems(self, what: Problem, marks: list[int]) -> list[str]:
+        texts = {mark: self._answers.problem(what, mark).decode("ascii") for mark in set(marks)}
+        return [texts[mark] for mark in marks]
 
     def _decided(self, count: int) -> None:
         self._stats.decided += count
@@ -195,9 +270,12 @@ class Batcher:
 
     def _slice(self, job: Job) -> None:
         start = len(job.answers)
-        part = job.requests[start : start + MAX_BATCH]
+        # no longer than a slice of checks: checks wait meanwhile
+        most = min(MAX_BATCH, self._pace.slice_of(self._pace.ranked))
+        part, began = job.requests[start : start + most], self._clock()
         try:
             job.answers += decide_api.answers(self._engine.decide(part))
+            self._pace.ranked.note(len(part), self._clock() - began)
         except Exception:  # noqa: BLE001 - as for checks
             self._failed(len(part))
             self._jobs.remove(job)

@@ -123,3 +123,9 @@ EXPECTATION_FAILED = Problem(
 INTERNAL = Problem(
     "internal-error", 500, "Internal error", "The decider failed to decide this request."
 )
+NOT_IN_TIME = Problem(
+    "not-in-time",
+    503,
+    "Not decided in time",
+    "This decider has more checks than it can answer in time, so it did not decide this one.",
+)

@@ -10,6 +10,7 @@ import email.utils
 import json
 import math
 from functools import lru_cache
+from http import HTTPStatus
 from typing import NamedTuple
 
 from decider.contracts.requests import Decision
@@ -29,6 +30,9 @@ HEAD = 2
 NGINX = 4
 # Mark: an HTTP/1.0 client asked to keep the connection.
 KEEP = 8
+# Mark: decided by the fallback limiter, as the decider was too late to ask the model.
+LATE = 16
+_LATE_LINE = "sluice-late: true\r\n"
 
 
 # Names the app that the decider found in the credential.
@@ -117,9 +121,9 @@ class Answers:
     def tick(self, now: float) -> None:
         """Set the Date of the responses that follow; `now` in unix seconds."""
         self._date = f"date: {email.utils.formatdate(now, usegmt=True)}\r\n"
-        self._admit = (
-            f"HTTP/1.1 200 OK\r\n{self._date}content-length: 0\r\n{_ACTION_LINES[Action.ADMIT]}"
-        )
+        start = f"HTTP/1.1 200 OK\r\n{self._date}content-length: 0\r\n"
+        self._admit = f"{start}{_ACTION_LINES[Action.ADMIT]}"
+        self._admit_late = f"{start}{_LATE_LINE}{_ACTION_LINES[Action.ADMIT]}"
 
     def check(self, decision: Decision, mark: int, app: str = "") -> str:
         """Return the whole response to one check."""
@@ -132,9 +136,11 @@ class Answers:
         )
         if self._names_apps:
             fields += f"{APP_HEADER}: {app}\r\n"
-        if mark or decision.action:
+        if mark & ~LATE or decision.action:
             return self._check_marked(decision, mark, fields)
-        return f"{self._admit}{decision.id.hex()}\r\n{fields}\r\n"
+        # late answers as quickly as others: there are many of them when there is no time
+        start = self._admit_late if mark else self._admit
+        return f"{start}{decision.id.hex()}\r\n{fields}\r\n"
 
     def _check_marked(self, decision: Decision, mark: int, fields: str) -> str:
         """Return a response other than a plain admit: it refuses, or has something to say about the
@@ -142,7 +148,7 @@ class Answers:
         """
         action, dec = decision.action, decision.id.hex()
         status = true_status = _STATUS[action]
-        extra = _connection(mark)
+        extra = _connection(mark) + (_LATE_LINE if mark & LATE else "")
         if mark & NGINX:
             extra += f"sluice-status: {true_status}\r\n"
             status = 200 if action == Action.ADMIT else NGINX_REFUSAL
@@ -160,10 +166,12 @@ class Answers:
         return head if mark & HEAD else head + body
 
     def problem(self, what: Problem, mark: int) -> bytes:
-        """Return the whole response to a request that is refused before it is decided."""
+        """Return the whole response to a request that is not decided. A 5xx stays one whoever
+        asked: for every gateway it is no answer, and not a refusal.
+        """
         status, extra = what.status, _REFUSAL_FIELDS
         extra += "".join(f"{name}: {value}\r\n" for name, value in what.headers)
-        if mark & NGINX:
+        if mark & NGINX and status < HTTPStatus.INTERNAL_SERVER_ERROR:
             extra += f"sluice-status: {status}\r\n"
             status = NGINX_REFUSAL
         return self.plain(status, extra, problem.body(what), mark)

@@ -10,6 +10,7 @@ from decider.http.batcher import Batcher, Decides, Stats
 from decider.http.connection import Connection
 from decider.http.context import Health, Limits, Metrics, ServerContext
 from decider.http.identity import IdentityRule
+from decider.http.pace import GATEWAY_S, Pace
 from decider.http.responses import Answers
 from decider.http.source import NAMED, SourceRule
 
@@ -36,10 +37,11 @@ class HttpServer:
         on_decided: Callable[[], None] = _nothing,
         source: SourceRule = NAMED,
         identity: IdentityRule = None,
+        gateway_s: float = GATEWAY_S,
     ) -> None:
         """Serve `engine`. `on_decided` is called after each engine.decide, before its answers are
         written; it must be quick. `source` says which header of a check names its client's address,
-        `identity` what names its app.
+        `identity` what names its app. `gateway_s`: seconds that the gateway waits for a decision.
         """
         self.limits = limits or Limits()
         self.stats = Stats()
@@ -50,6 +52,7 @@ class HttpServer:
         self._metrics = metrics
         self._on_decided = on_decided
         self._source, self._identity = source, identity
+        self._gateway_s = gateway_s
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -62,7 +65,8 @@ class HttpServer:
         """Bind and serve. Raise OSError when the address cannot be bound."""
         loop = asyncio.get_running_loop()
         answers = Answers(time.time(), names_apps=self._identity is not None)
-        batcher = Batcher(self._engine, answers, self.stats, self._on_decided)
+        pace = Pace(self._gateway_s)
+        batcher = Batcher(self._engine, answers, self.stats, self._on_decided, pace)
         self._context = ServerContext(
             batcher,
             answers,
@@ -77,6 +81,7 @@ class HttpServer:
             lambda: Connection(self._context), host, port, backlog=BACKLOG
         )
         self.port = int(self._server.sockets[0].getsockname()[1])
+        batcher.watch()
         self._sweep()
 
     def _sweep(self) -> None:
@@ -109,5 +114,6 @@ class HttpServer:
             connection.abort()
         if self._sweeper is not None:
             self._sweeper.cancel()
+        context.batcher.stop_watching()
         await asyncio.sleep(0)  # lets aborted transports report their end
         self._server = None

@@ -103,6 +103,7 @@ class StatefulProtocol(asyncio.Protocol, ABC):
         )  # uvloop's own class, which derives from neither
         context, most = self._context, self._limits.connections
         context.connections.add(self)
+        self._batcher.accept()
         if context.stopping or len(context.connections) > most:
             context.stats.turned_away += 1
             self._refuse(

@@ -7,17 +7,11 @@ a shared secret (RFC 8725, section 2.1).
 from __future__ import annotations
 
 import base64
-import hmac
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256
+from jwt import PyJWK, PyJWTError
 from msgspec import Meta, Struct
 
 from decider.identity.errors import IdentityFileError
@@ -32,21 +26,23 @@ MOST_BYTES = 262_144
 RSA_BITS = range(2048, 4097)
 # Bytes of a shared secret: RFC 7518, section 3.2, asks for as many as the hash has.
 LEAST_SECRET = 32
-# Bytes of each half of an ES256 signature, and of a coordinate on P-256 (RFC 7518, section 3.4).
-_P256 = 32
-
-# Returns whether a signature of a message is right.
-Check = Callable[[bytes, bytes], bool]
+# The curve of each kind of key, and the algorithms it may be used by. PyJWT knows more of them.
+_ALGORITHMS = {
+    "OKP": ("Ed25519", ("EdDSA",)),
+    "RSA": ("", ("RS256", "PS256")),
+    "EC": ("P-256", ("ES256",)),
+    "oct": ("", ("HS256",)),
+}
 
 
 class Key(NamedTuple):
-    """One key. Equal keys have equal ids and checks of equal names."""
+    """One key. Equal keys have equal ids and algorithms."""
 
     kid: str
     """Id that tokens name it by; "" when the set gives none."""
     thumb: bytes
     """What the key is made of, to tell whether a new set still has it."""
-    checks: dict[str, Check]
+    checks: dict[str, PyJWK]
     """By algorithm."""
 
 
@@ -109,67 +105,35 @@ def read_keys(path: Path) -> list[Key]:
 def _key(raw: msgspec.Raw) -> Key | None:
     try:
         jwk = msgspec.json.decode(raw, type=_Jwk)
-        checks = _MAKERS[jwk.kty](jwk) if jwk.use == "sig" else {}
+        checks = _checks(jwk) if jwk.use == "sig" else {}
     # a key that is not for us or is damaged costs only itself
-    except (msgspec.MsgspecError, ValueError, KeyError, RecursionError):
+    except (msgspec.MsgspecError, PyJWTError, ValueError, KeyError, RecursionError):
         return None
-    if jwk.alg:
-        checks = {name: check for name, check in checks.items() if name == jwk.alg}
     thumb = repr((jwk.kty, jwk.crv, jwk.x, jwk.y, jwk.n, jwk.e, jwk.k, sorted(checks))).encode()
     return Key(jwk.kid, thumb, checks) if checks else None
 
 
-def _okp(jwk: _Jwk) -> dict[str, Check]:
-    if jwk.crv != "Ed25519":
+def _checks(jwk: _Jwk) -> dict[str, PyJWK]:
+    curve, algorithms = _ALGORITHMS[jwk.kty]
+    if curve and jwk.crv != curve:
         raise ValueError(jwk.crv)
-    key = Ed25519PublicKey.from_public_bytes(from_base64(jwk.x))
-    return {"EdDSA": _catching(lambda signature, message: key.verify(signature, message))}
-
-
-def _rsa(jwk: _Jwk) -> dict[str, Check]:
-    n, e = (int.from_bytes(from_base64(part)) for part in (jwk.n, jwk.e))
-    if n.bit_length() not in RSA_BITS:
-        raise ValueError(n.bit_length())
-    key = rsa.RSAPublicNumbers(e, n).public_key()
-    pss = padding.PSS(padding.MGF1(SHA256()), padding.PSS.DIGEST_LENGTH)
+    # the public members alone: PyJWT would take a private key, too
+    members = {name: getattr(jwk, name) for name in ("x", "y", "n", "e", "k")}
+    for text in members.values():
+        from_base64(text)
+    given = {name: text for name, text in members.items() if text}
+    data = {"kty": jwk.kty, "crv": jwk.crv, **given}
     return {
-        "RS256": _catching(lambda s, m: key.verify(s, m, padding.PKCS1v15(), SHA256())),
-        "PS256": _catching(lambda s, m: key.verify(s, m, pss, SHA256())),
+        name: _of_good_size(PyJWK(data, name))
+        for name in algorithms
+        if not jwk.alg or name == jwk.alg
     }
 
 
-def _ec(jwk: _Jwk) -> dict[str, Check]:
-    x, y = from_base64(jwk.x), from_base64(jwk.y)
-    if jwk.crv != "P-256" or len(x) != _P256 or len(y) != _P256:
-        raise ValueError(jwk.crv)
-    point = ec.EllipticCurvePublicNumbers(int.from_bytes(x), int.from_bytes(y), ec.SECP256R1())
-    key = point.public_key()
-
-    def verify(signature: bytes, message: bytes) -> None:
-        if len(signature) != 2 * _P256:
-            raise InvalidSignature
-        r, s = (int.from_bytes(half) for half in (signature[:_P256], signature[_P256:]))
-        key.verify(encode_dss_signature(r, s), message, ec.ECDSA(SHA256()))
-
-    return {"ES256": _catching(verify)}
-
-
-def _oct(jwk: _Jwk) -> dict[str, Check]:
-    secret = from_base64(jwk.k)
-    if len(secret) < LEAST_SECRET:
-        raise ValueError(len(secret))
-    return {"HS256": lambda s, m: hmac.compare_digest(hmac.digest(secret, m, "sha256"), s)}
-
-
-_MAKERS = {"OKP": _okp, "RSA": _rsa, "EC": _ec, "oct": _oct}
-
-
-def _catching(verify: Callable[[bytes, bytes], None]) -> Check:
-    def check(signature: bytes, message: bytes) -> bool:
-        try:
-            verify(signature, message)
-        except (InvalidSignature, ValueError):
-            return False
-        return True
-
-    return check
+def _of_good_size(key: PyJWK) -> PyJWK:
+    if key.key_type == "RSA" and key.key.key_size not in RSA_BITS:
+        raise ValueError(key.key.key_size)
+    # PyJWT refuses a secret that looks like a public key, but only when it verifies
+    if key.key_type == "oct" and len(key.Algorithm.prepare_key(key.key)) < LEAST_SECRET:
+        raise ValueError(len(key.key))
+    return key

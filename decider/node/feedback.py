@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,13 +27,24 @@ import redis
 
 from decider.contracts.files import write_atomically
 from decider.contracts.requests import Outcome
-from decider.contracts.store import OUTCOMES_MAXLEN, OUTCOMES_STREAM
+from decider.contracts.store import (
+    GATEWAYS_KEY,
+    GATEWAYS_TTL_S,
+    OUTCOMES_MAXLEN,
+    OUTCOMES_STREAM,
+)
 from decider.engine.routing import endpoint_of
+from decider.http.pace import GATEWAY_S
 from decider.node.gateway_log import LogLine, read_line
+from decider.node.gateway_watch import EnvoyStatistics, GatewayWatch
 
 # Seconds between two sends. Chosen: deciders smooth what they learn from outcomes over seconds, and
 # five round trips a second cost nothing.
 EVERY_S = 0.2
+# Seconds between two reports on the gateway. Chosen: what goes unanswered is shown within 5 s.
+TELL_S = 1.0
+# Characters of a gateway's name, and seconds that one may wait: a minute, as deciders have it.
+MOST_NAME, MOST_WAIT_S = 128, 60.0
 # Outcomes in one stream entry at most. Chosen: about 125 KB, so that reading an entry does not hold
 # up a decider's event loop for long.
 BATCH = 1000
@@ -84,7 +96,11 @@ def outcome(line: bytes, now: float) -> Outcome | None:
     Raise ValueError for a line that is not the gateway's: msgspec's errors and undecodable text are
     ValueErrors, too.
     """
-    read = read_line(line)
+    return outcome_of(read_line(line), now)
+
+
+def outcome_of(read: LogLine, now: float) -> Outcome | None:
+    """Return the outcome of a line that was read; otherwise as `outcome`."""
     if not read.app or not read.service or not _was_served(read):
         return None
     if not (
@@ -220,10 +236,13 @@ class Feedback:
     tail: Tail
     client: redis.Redis
     clock: Callable[[], float] = time.time
+    watch: GatewayWatch = field(default_factory=lambda: GatewayWatch("gateway", GATEWAY_S))
+    statistics: EnvoyStatistics | None = None
     sent: int = 0
     skipped: int = 0
     _waiting: list[Outcome] = field(default_factory=list)
     """Read but not yet in the stream, at most one read's worth."""
+    _told_at: float = float("-inf")
 
     def step(self) -> bool:
         """Send what the log has next. Return whether there may be more at once.
@@ -248,12 +267,30 @@ class Feedback:
         self.tail.keep_place()
         return True
 
+    def tell(self) -> None:
+        """Tell once in TELL_S what the gateway says of its questions to deciders.
+
+        Raise redis.RedisError when Valkey is away.
+        """
+        now = time.monotonic()
+        if now - self._told_at < TELL_S:
+            return
+        self._told_at = now
+        if self.statistics is not None:
+            self.watch.note_reported(self.statistics.more(), now)
+        status = self.watch.status(self.clock(), now)
+        pipeline = self.client.pipeline(transaction=False)
+        pipeline.hset(GATEWAYS_KEY, status.gateway, _encode(status))
+        pipeline.expire(GATEWAYS_KEY, GATEWAYS_TTL_S)
+        pipeline.execute()
+
     def run(self, stop: threading.Event) -> None:
         """Send outcomes until `stop` is set; wait for Valkey as long as it takes."""
         away = 0.0
         while not stop.is_set():
             begun = time.monotonic()
             try:
+                self.tell()
                 while self.step() and not stop.is_set():
                     if away:
                         log.info("Valkey answers again after %.0f s.", begun - away)
@@ -273,7 +310,10 @@ class Feedback:
             try:
                 if len(line) > MAX_LINE:
                     raise ValueError(f"a line of {len(line)} bytes is longer than {MAX_LINE}")
-                told = outcome(line, now)
+                read = read_line(line)
+                if read.asked:
+                    self.watch.note(read.check_ms, read.unasked, time.monotonic())
+                told = outcome_of(read, now)
             except (ValueError, OverflowError, RecursionError) as error:
                 self.skipped += 1
                 # The 1st, 2nd, 4th, 8th, ... only: a hostile log must not fill ours.
@@ -288,6 +328,37 @@ class Feedback:
                 yield told
 
 
+def _add_gateway(parser: argparse.ArgumentParser) -> None:
+    """Add what is to be known of the gateway."""
+    parser.add_argument(
+        "--gateway",
+        default=socket.gethostname()[:MOST_NAME],
+        help="name of the gateway, unique in the installation (default: this machine's)",
+    )
+    parser.add_argument(
+        "--gateway-waits",
+        type=float,
+        default=GATEWAY_S,
+        metavar="SECONDS",
+        help="how long the gateway waits for a decision (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--envoy-admin",
+        metavar="URL",
+        help="Envoy's admin interface, such as http://127.0.0.1:9301: its count of checks without"
+        " an answer is read beside the log",
+    )
+
+
+def _check_gateway(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if not 0.0 < options.gateway_waits <= MOST_WAIT_S:
+        parser.error(f"--gateway-waits must be above 0 and at most {MOST_WAIT_S:.0f} seconds")
+    if _name(options.gateway) is None:
+        parser.error("--gateway must be 1 to 128 visible ASCII characters")
+    if options.envoy_admin and not options.envoy_admin.startswith(("http://", "https://")):
+        parser.error("--envoy-admin must begin with http:// or https://")
+
+
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m decider.node.feedback",
@@ -299,7 +370,9 @@ def _parse() -> argparse.Namespace:
         default=os.environ.get("VALKEY_URL"),
         help="address of Valkey (default: VALKEY_URL)",
     )
+    _add_gateway(parser)
     options = parser.parse_args()
+    _check_gateway(parser, options)
     if not options.valkey:
         parser.error("say where Valkey is: --valkey redis://host:6379/0, or set VALKEY_URL")
     return options
@@ -315,7 +388,12 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     client = redis.Redis.from_url(options.valkey, socket_timeout=2, socket_connect_timeout=2)
-    feedback = Feedback(Tail(options.log), client)
+    feedback = Feedback(
+        Tail(options.log),
+        client,
+        watch=GatewayWatch(options.gateway, options.gateway_waits),
+        statistics=EnvoyStatistics(options.envoy_admin) if options.envoy_admin else None,
+    )
     log.info("reading %s", options.log)
     feedback.run(stop)
     feedback.tail.close()

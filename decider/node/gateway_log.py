@@ -18,7 +18,11 @@ _CADDYS = b'"request":{'
 # Fields of Caddy's response that tell what the gateway knows, as Go spells them. What the request's
 # fields say, the client wrote.
 _DECISION, _SERVICE, _APP = "Sluice-Decision", "Sluice-Service", "Sluice-App"
+_UNASKED, _CHECK_MS = "Sluice-Unasked", "Sluice-Check-Ms"
 _REQUEST_ID = "X-Request-Id"
+# Milliseconds beyond which a time is no check's. Chosen: a minute, as no gateway keeps a client
+# longer.
+MOST_CHECK_MS = 60_000.0
 
 
 class _Written(msgspec.Struct):
@@ -44,6 +48,12 @@ class _Written(msgspec.Struct):
     """As the gateway routed it."""
     named: str | None = None
     """Service that the gateway named when it asked."""
+    check_us: float | str | None = None
+    """Microseconds for which a decider was asked, as Envoy says."""
+    check_s: str | None = None
+    """Seconds for which each decider was asked, as nginx says: "0.015, 0.001" for two."""
+    unasked: str | None = None
+    """"true" when the gateway went on by its own rule."""
     details: str | None = None
     """Why the gateway answered by itself, or that the service did, as Envoy says."""
 
@@ -86,6 +96,12 @@ class LogLine(NamedTuple):
     """Service that the gateway named when it asked."""
     details: str
     """Why Envoy answered by itself, or that the service did."""
+    asked: bool
+    """Whether a decider was asked."""
+    unasked: bool
+    """Whether none answered, be the request let through or refused then."""
+    check_ms: float | None
+    """How long asking took; None where the gateway does not say."""
 
 
 _decode = msgspec.json.Decoder(_Written, strict=False).decode
@@ -125,19 +141,41 @@ def _of_formats(read: _Written) -> LogLine:
         read.path or "",
         read.named or "",
         read.details or "",
+        *_check(read),
     )
+
+
+def _check(read: _Written) -> tuple[bool, bool, float | None]:
+    """Return the line's `asked`, `unasked` and `check_ms`."""
+    took = _milliseconds(read.check_us, 1e-3)
+    if took is None:
+        took = _milliseconds(read.check_s, 1e3)
+    unasked = read.unasked == "true" or read.details == "ext_authz_error"
+    return unasked or took is not None, unasked, took
+
+
+def _milliseconds(written: float | str | None, unit_ms: float) -> float | None:
+    """Return the sum of the times in a field, whose unit is `unit_ms` milliseconds; None when it
+    holds none or one that no check takes.
+    """
+    try:
+        took = unit_ms * sum(float(each) for each in str(written).split(","))
+    except ValueError:  # nginx and Envoy write "-" or nothing where they asked nobody
+        return None
+    return took if 0.0 <= took <= MOST_CHECK_MS else None
 
 
 def _of_caddy(read: _CaddyLine) -> LogLine:
     answered = read.resp_headers
-    service = _first(answered, _SERVICE)
+    service, decision = _first(answered, _SERVICE), _first(answered, _DECISION)
+    unasked = _first(answered, _UNASKED) == "true"
     return LogLine(
         read.ts,
         read.status,
         1000 * read.duration,
         _first(answered, _APP),
         _first(read.request.headers, _REQUEST_ID),
-        _first(answered, _DECISION),
+        decision,
         service,
         read.size,
         "",
@@ -145,6 +183,9 @@ def _of_caddy(read: _CaddyLine) -> LogLine:
         read.request.uri,
         service,
         "",
+        unasked or bool(decision),
+        unasked,
+        _milliseconds(_first(answered, _CHECK_MS), 1.0),
     )
 
 

@@ -28,6 +28,7 @@ from decider.engine.engine import Engine
 from decider.engine.known_apps import table as known_apps
 from decider.engine.quota import POOL_SHARE
 from decider.http import source
+from decider.http.pace import GATEWAY_S
 from decider.http.server import HttpServer
 from decider.identity.errors import IdentityFileError
 from decider.node.config_keeper import Keeper
@@ -35,6 +36,7 @@ from decider.node.identity_keeper import IdentityKeeper
 from decider.node.known_keeper import KnownKeeper
 from decider.node.lease_ledger import LedgerError
 from decider.node.store_sync import StoreSync
+from decider.node.timely_watch import TimelyWatch
 from decider.refusal.client import Teller
 from decider.scoring import model
 
@@ -92,12 +94,27 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="read the app from the credential, as the settings in FILE say; when left out, from"
         " x-sluice-app, which the gateway must set",
     )
+    parser.add_argument(
+        "--gateway-waits",
+        type=_gateway_waits,
+        default=GATEWAY_S,
+        metavar="SECONDS",
+        help="how long the gateway waits for a decision (default: %(default)s). Checks for which"
+        " there is no time are decided without the model, and those that waited longer not at all",
+    )
     options = parser.parse_args(arguments)
     if not options.valkey:
         parser.error("set VALKEY_URL, or name Valkey with --valkey")
     if options.node == REPLAY_NODE:
         parser.error(f"--node {REPLAY_NODE} is kept for replays, whose decisions are not counted")
     return options
+
+
+def _gateway_waits(text: str) -> float:
+    # 5 ms: less leaves no time to decide; a minute: no gateway keeps a client longer
+    if not 0.005 <= (seconds := float(text)) <= 60.0:
+        raise argparse.ArgumentTypeError("must be 0.005 to 60 seconds")
+    return seconds
 
 
 def read_keys(directory: Path) -> tuple[dict[str, Ed25519PublicKey], bytes]:
@@ -197,7 +214,9 @@ class Decider:
             on_decided=self.store_sync.look_at_wants,
             source=source.NAMED if hops is None else source.forwarded(hops),
             identity=self.identity.credentials if self.identity else None,
+            gateway_s=options.gateway_waits,
         )
+        self.store_sync.timely = TimelyWatch(self.http.stats).status
         self._day = ""
 
     def health(self) -> dict[str, object]:
@@ -239,6 +258,8 @@ class Decider:
             "sluice_unknown_services_total": ("counter", status.routing.unknown_services),
             "sluice_misrouted_total": ("counter", status.routing.misrouted),
             "sluice_http_refused_total": ("counter", self.http.stats.refused),
+            "sluice_late_total": ("counter", self.http.stats.late),
+            "sluice_undecided_total": ("counter", self.http.stats.undecided),
             "sluice_http_timeouts_total": ("counter", self.http.stats.timeouts),
             "sluice_refusals_explained_total": ("counter", self.teller.explained),
             "sluice_refusals_over_budget_total": ("counter", self.teller.over_budget),

@@ -8,12 +8,12 @@ wrong service.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Sequence
 
 from decider.contracts.requests import Outcome
 from decider.contracts.store import RoutingStatus
 from decider.engine.engine import Engine
+from decider.node.recent import Recent
 
 # Seconds that count as recent. Chosen: long enough that a share of 1% rests on many requests, short
 # enough that a mended gateway is soon seen to be mended.
@@ -24,7 +24,6 @@ NOTE_EVERY_S = 10.0
 _MOST_SHOWN = 120
 
 log = logging.getLogger("sluice.routing")
-_Counts = tuple[int, int, int]
 
 
 class RoutingWatch:
@@ -36,8 +35,7 @@ class RoutingWatch:
         """Outcomes of another service than the one decided for, since the start."""
         self._example = ""
         self._misrouted_at = float("-inf")
-        # (when, counts), one each NOTE_EVERY_S and one older than RECENT_S
-        self._notes: deque[tuple[float, _Counts]] = deque()
+        self._recent = Recent(RECENT_S, NOTE_EVERY_S)
 
     def look(self, outcomes: Sequence[Outcome], now: float) -> None:
         """Compare the service of each outcome with the one that its request was decided for."""
@@ -68,24 +66,14 @@ class RoutingWatch:
         """Return the counts for the heartbeat."""
         strays, decisions = self._engine.strays, int(self._engine.sample.counts.sum())
         counts = (decisions, strays.paths, self.misrouted)
-        was = self._noted(counts, now)
+        lately = self._recent.since(counts, now)
         recent = now - self._misrouted_at < RECENT_S
         return RoutingStatus(
             unknown_paths=strays.paths,
             unknown_services=strays.services,
             misrouted=self.misrouted,
-            recent_decisions=decisions - was[0],
-            recent_unknown_paths=strays.paths - was[1],
-            recent_misrouted=self.misrouted - was[2],
+            recent_decisions=lately[0],
+            recent_unknown_paths=lately[1],
+            recent_misrouted=lately[2],
             example=self._example if recent else "",
         )
-
-    def _noted(self, counts: _Counts, now: float) -> _Counts:
-        """Note the counts when it is time, and return those of about RECENT_S ago."""
-        notes = self._notes
-        if not notes or now - notes[-1][0] >= NOTE_EVERY_S:
-            notes.append((now, counts))
-        while len(notes) > 1 and now - notes[1][0] >= RECENT_S:
-            notes.popleft()
-        # what came before the first note is recent, too, until it is RECENT_S old
-        return notes[0][1] if now - notes[0][0] >= RECENT_S else (0, 0, 0)

@@ -22,7 +22,7 @@ from decider.contracts import store
 from decider.contracts.event import EventBatch, encode_batch
 from decider.contracts.ids import IdSource
 from decider.contracts.requests import Outcome
-from decider.contracts.store import NodeStatus, Profile
+from decider.contracts.store import NodeStatus, Profile, TimelyStatus
 from decider.engine.engine import Engine
 from decider.engine.shared.peers import MOST_PEERS, REPORT_S
 from decider.node import commands
@@ -71,6 +71,7 @@ class StoreSync:
         )
         self.engine, self.started_at = engine, started_at
         self.routing = RoutingWatch(engine)
+        self.timely: Callable[[], TimelyStatus] = TimelyStatus
         self.keeper: Keeper | None = None
         self.known: KnownKeeper | None = None
         self.identity: IdentityKeeper | None = None
@@ -334,7 +335,7 @@ class StoreSync:
             events_sent=self.events_sent,
             events_dropped=engine.events_dropped,
             apps=engine.apps,
-            latency_p99_us=engine.latency_p99_us(),
+            latency_p99_us=engine.batch_times.p99_us(),
             services=engine.services(now) if engine.config else [],
             last_error=keeper_error
             or self.last_error
@@ -348,6 +349,7 @@ class StoreSync:
             leases_refused=self.leasing.refused,
             routing=self.routing.status(time.monotonic()),
             identity=self.identity.status() if self.identity else store.IdentityStatus(),
+            timely=self.timely(),
             **self._fleet_status(),
         )
 

@@ -132,6 +132,18 @@ def beat(valkey: redis.Redis) -> Callable[..., store.NodeStatus]:
     return put
 
 
+@pytest.fixture
+def gateway(valkey: redis.Redis) -> Iterator[Callable[..., None]]:
+    """Does what the reader of a gateway's log does once a second."""
+
+    def put(name: str = "edge", **fields) -> None:
+        told = store.GatewayStatus(name, time.time(), **fields)
+        valkey.hset(store.GATEWAYS_KEY, name, msgspec.msgpack.encode(told))
+
+    yield put
+    valkey.delete(store.GATEWAYS_KEY)
+
+
 def status(node: str, at: float, **fields) -> store.NodeStatus:
     """A heartbeat of a healthy decider at config 7; any field may be given."""
     base = {

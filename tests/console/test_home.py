@@ -97,16 +97,45 @@ def test_counts_are_weighted(person, stored) -> None:
 
 
 def test_guardrails_show_their_limit_and_admit_what_is_not_measured(
-    person, stored, publish, beat
+    person, stored, publish, beat, gateway
 ) -> None:
     publish(model=MODEL)
-    beat(latency_p99_us=12_000.0)
+    beat(latency_p99_us=3_600.0)
+    gateway(recent_asked=1_000, recent_unasked=240, recent_p99_ms=16.2)
     stored(traffic())
-    throttle, shed, enterprise, latency = compose(person).tiles
+    throttle, shed, enterprise, added, unasked = compose(person).tiles
     assert (throttle.figure, throttle.verdict.word) == ("–", "Not measured")
     assert (shed.figure, shed.limit, shed.verdict.word) == ("0.96%", "limit 1.00%", "Close")
     assert (enterprise.figure, enterprise.verdict.word) == ("100.00%", "Over")
-    assert (latency.figure, latency.verdict.word) == ("12 ms", "Over")
+    assert (added.label, added.figure, added.verdict.word) == ("Time added, p99", "16.2 ms", "Over")
+    assert added.finding.endswith("Deciders’ own work, p99: d01 3.6 ms.")
+    assert (unasked.figure, unasked.verdict.word) == ("24.00%", "Over")
+    assert unasked.finding.startswith("240 of 1,000 requests in the last minute.")
+
+
+def test_without_a_gateway_that_tells_nothing_stands_for_its_time(
+    person, stored, publish, beat
+) -> None:
+    publish(model=MODEL)
+    beat(latency_p99_us=900.0)
+    stored(traffic())
+    *_, added, unasked = compose(person).tiles
+    assert (added.figure, added.verdict.word) == ("–", "Not measured")
+    assert "0.9" in added.finding
+    assert (unasked.figure, unasked.verdict.word) == ("–", "Not measured")
+
+
+def test_unanswered_checks_degrade_the_headline_and_have_one_row(
+    person, stored, publish, beat, gateway
+) -> None:
+    publish(model=MODEL)
+    beat()
+    gateway(recent_asked=1_000, recent_unasked=240, recent_p99_ms=8.0)
+    stored(traffic())
+    home = compose(person)
+    assert home.headline.startswith("Running, degraded")
+    rows = [row.item.title for row in home.attention if "24.0" in row.item.title]
+    assert rows == ["24.0% of requests got no decision in time"]
 
 
 def test_services_are_ordered_by_pressure_and_a_late_feed_says_so(

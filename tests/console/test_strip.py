@@ -48,6 +48,20 @@ def test_ml_off_on_one_decider_says_on_how_many(publish, beat) -> None:
     assert (cells()["ML ranking"].text, cells()["ML ranking"].more) == ("Live", "off on 1 of 2")
 
 
+def test_the_time_added_and_what_got_no_decision_are_the_gateways_figures(beat, gateway) -> None:
+    beat(latency_p99_us=3_600.0)
+    assert cells()["Time added, p99"].text == "Not measured"
+    gateway(recent_asked=10_000, recent_unasked=3, recent_p99_ms=4.4)
+    cell = cells()["Time added, p99"]
+    assert (cell.text, cell.more, cell.level, cell.bad) == (
+        *("4.4 ms", "0.03% undecided"),
+        *("ok", False),
+    )
+    gateway("second", recent_asked=10_000, recent_unasked=4_400, recent_p99_ms=16.0)
+    cell = cells()["Time added, p99"]
+    assert (cell.text, cell.more, cell.bad) == ("16.0 ms", "22.02% undecided", True)
+
+
 def test_a_lost_decider_still_counts(publish, beat) -> None:
     publish(model=MODEL)
     beat("d01")

@@ -47,6 +47,9 @@ class FakeEngine:
         first = len(self.seen) - len(requests)
         return [self._decide(first + k, r) for k, r in enumerate(requests)]
 
+    def decide_late(self, requests: Sequence[CheckRequest]) -> tuple[list[Decision], bool]:
+        return self.decide(requests), True
+
     @staticmethod
     def _decide(number: int, request: CheckRequest) -> Decision:
         action = next((a for a in Action if a.word == request.app), Action.ADMIT)
@@ -150,7 +153,13 @@ async def serving(
     told = {"config_version": 7, "ml": "live"} if health is None else health
     metrics = b"sluice_decisions_total 1\n"
     server = HttpServer(
-        engine, lambda: told, lambda: metrics, limits, source=source, identity=identity
+        engine,
+        lambda: told,
+        lambda: metrics,
+        limits,
+        source=source,
+        identity=identity,
+        gateway_s=60.0,
     )
     await server.start("127.0.0.1", 0)
     world = World(server, engine)

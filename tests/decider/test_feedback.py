@@ -377,6 +377,9 @@ class Interrupted(Feedback):
         super().__init__(Tail(Path("none")), client=None)  # type: ignore[arg-type]
         self._stop, self._away, self._steps = stop, away, 0
 
+    def tell(self) -> None:
+        """Tell nothing: this one has no store."""
+
     def step(self) -> bool:
         self._steps += 1
         if self._steps <= self._away:

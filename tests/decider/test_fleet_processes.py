@@ -30,6 +30,7 @@ from decider.contracts.store import NodeStatus, Profile
 from decider.contracts.vocabulary import Tier
 from learning.training import shipped
 from tests.decider.test_process import until
+from tests.servers import PATIENT
 
 pytestmark = [pytest.mark.parts, pytest.mark.in_order]
 LOAD, TENANTS, APPS = 360.0, 8, 8
@@ -55,6 +56,7 @@ class Fleet:
                     *("--listen", f"127.0.0.1:{port}", "--valkey", self.valkey.url()),
                     *("--data", str(folder / f"d{k}"), "--models", str(folder / "models")),
                     *("--keys", str(keys)),
+                    *PATIENT,
                 ]
             )
         until(lambda: all(self.status(k) for k in (0, 1)), "the deciders", 240)

@@ -24,6 +24,7 @@ from decider.http.batcher import Batcher, Stats
 from decider.http.connection import Connection
 from decider.http.context import Limits, ServerContext
 from decider.http.fast_path import END, PlainReader
+from decider.http.pace import Pace
 from decider.http.responses import Answers
 from decider.http.source import NAMED, SourceRule, forwarded
 from tests.decider.http_client import FakeEngine, parse, request
@@ -127,7 +128,7 @@ async def _converse(
     loop.set_exception_handler(lambda _, context: errors.append(context))
     engine, answers, stats = FakeEngine(), Answers(0.0), Stats()
     context = ServerContext(
-        Batcher(engine, answers, stats, lambda: None),
+        Batcher(engine, answers, stats, lambda: None, Pace(60.0)),
         answers,
         stats,
         LIMITS,

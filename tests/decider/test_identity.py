@@ -8,7 +8,10 @@ import json
 import time
 from pathlib import Path
 
+import jwt as library
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -237,6 +240,18 @@ def test_without_room_to_verify_a_request_is_decided_by_its_address(
     assert reader.read(token("late"), "192.0.2.7") == "late"
 
 
+def test_a_long_token_uses_the_room_of_several(reader: Credentials) -> None:
+    long = [token(f"a{i}", STRANGER, x="y" * 5_000) for i in range(50)]
+    read = 0
+    for i, text in enumerate(long):
+        try:
+            reader.read(text, f"198.51.100.{i}")
+        except CredentialError:
+            read += 1
+    assert 14 <= read <= 20
+    assert reader.unread == 50 - read
+
+
 def test_a_request_without_a_credential_is_refused_or_decided_by_its_address(
     tmp_path: Path,
 ) -> None:
@@ -417,3 +432,75 @@ def test_the_settings_say_what_is_read(tmp_path: Path) -> None:
         "refuse",
         "sub",
     )
+
+
+def by_library(text: str) -> dict:
+    """The claims as PyJWT alone reads them: where it is laxer, our own check is still needed."""
+    rules = {"audience": signing.AUDIENCE, "issuer": signing.ISSUER}
+    return library.decode(text, KEY.public_key(), ["EdDSA"], **rules)
+
+
+LAXER = {
+    "padded": token() + "==",
+    "a claim twice": sealed(GOOD, TWICE),
+    "alg twice": sealed(b'{"alg": "none", "alg": "EdDSA"}', claims_of("app")),
+    "expires as text": token(exp=str(int(time.time()) + 600)),
+    "never expires": token(exp=None),
+    "crit that it knows": sealed({**GOOD, "crit": ["b64"], "b64": True}, claims_of("app")),
+    "claims in UTF-16": sealed(GOOD, json.dumps(claims_of("app")).encode("utf-16")),
+}
+
+
+@pytest.mark.parametrize("name", LAXER)
+def test_what_the_library_believes_and_we_do_not(reader: Credentials, name: str) -> None:
+    assert by_library(LAXER[name])["iss"] == signing.ISSUER
+    assert why(reader, LAXER[name]) == Why.MALFORMED
+
+
+STRICTER = {
+    # RFC 7519, section 4.1.3: each audience is a text
+    "an audience beside ours is no text": (token(aud=["orders-api", 7]), Why.AUDIENCE),
+    # RFC 7797, section 3: such a payload is not base64url, so it means another text
+    "b64 is false": (sealed({**GOOD, "b64": False}, claims_of("app")), Why.MALFORMED),
+}
+
+
+@pytest.mark.parametrize("name", STRICTER)
+def test_what_the_library_refuses_beyond_our_rules(reader: Credentials, name: str) -> None:
+    text, expected = STRICTER[name]
+    assert why(reader, text) == expected
+
+
+def test_claims_that_envoy_does_not_judge_are_not_judged_here(reader: Credentials) -> None:
+    text = token(iat=int(time.time()) + 3600, jti=7)
+    with pytest.raises(library.InvalidTokenError):
+        by_library(text)
+    assert reader.read(text, "") == "app"
+
+
+def test_a_public_key_in_a_sets_secret_is_passed_over(tmp_path: Path) -> None:
+    pem = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    shared = {"kty": "oct", "k": signing.to_base64(pem)}
+    signing.write_jwks(tmp_path / "jwks.json", shared, jwk_of(KEY))
+    assert [sorted(key.checks) for key in jwk.read_keys(tmp_path / "jwks.json")] == [["EdDSA"]]
+
+
+def test_only_the_public_half_and_the_documented_algorithms_of_a_key_are_used(
+    tmp_path: Path,
+) -> None:
+    private = {**jwk_of(KEY), "d": signing.to_base64(KEY.private_bytes_raw())}
+    other = [{**jwk_of(signing.RSA), "alg": "RS512"}, {"kty": "oct", "k": "", "alg": "none"}]
+    signing.write_jwks(tmp_path / "jwks.json", private, *other)
+    (key,) = jwk.read_keys(tmp_path / "jwks.json")
+    assert isinstance(key.checks["EdDSA"].key, Ed25519PublicKey)
+
+
+def test_a_shared_secret_and_an_rsa_key_by_pss_verify(tmp_path: Path) -> None:
+    path, secret = signing.write_settings(tmp_path), bytes(range(32))
+    shared = {"kty": "oct", "k": signing.to_base64(secret)}
+    signing.write_jwks(tmp_path / "jwks.json", shared, jwk_of(signing.RSA))
+    reader = Credentials(read_material(path))
+    for key, alg in ((secret, "HS256"), (signing.RSA, "PS256")):
+        assert reader.read(library.encode(claims_of("app"), key, alg), "") == "app"
+    forged = library.encode(claims_of("app"), secret + b"x", "HS256")
+    assert why(reader, forged) == Why.SIGNATURE

@@ -31,6 +31,7 @@ from decider.engine.known_apps import table as known_apps
 from decider.engine.text_hash import TextHash
 from decider.node import commands
 from decider.node import process as decider_process
+from tests.servers import PATIENT
 
 pytestmark = [pytest.mark.parts, pytest.mark.in_order]
 KEEP_ALL = Sampling(budget_per_s=1e9, admit=1.0, refuse=1.0, block=1.0, enterprise_refuse=1.0)
@@ -65,11 +66,16 @@ class World:
         servers.wait_until_ready(self.valkey)
         self.store = redis.Redis.from_url(self.valkey.url())
 
-    def start_decider(self, node: str = "d01", name: str = "decider") -> None:
+    def start_decider(
+        self,
+        node: str = "d01",
+        name: str = "decider",
+        program: tuple[str, ...] = ("-m", "decider"),
+        options: tuple[str, ...] = PATIENT,
+    ) -> None:
         command = [
             sys.executable,
-            "-m",
-            "decider",
+            *program,
             "--node",
             node,
             "--listen",
@@ -84,6 +90,7 @@ class World:
             str(self.folder / "models"),
             "--keys",
             str(self.keys),
+            *options,
         ]
         self.servers[name] = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         until(lambda: self.healthy(node), "the decider", 240)  # a cold cache is compiled first

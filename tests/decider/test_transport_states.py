@@ -29,6 +29,7 @@ from decider.http.batcher import Batcher, Stats
 from decider.http.connection import Connection
 from decider.http.context import Limits, ServerContext
 from decider.http.fast_path import END, PlainReader
+from decider.http.pace import Pace
 from decider.http.responses import Answers
 from decider.http.transport_states import ENDED, OPEN, PAUSED, TRANSITIONS, Event, State
 from tests.decider.http_client import FakeEngine, parse, request
@@ -179,7 +180,7 @@ class Walk(RuleBasedStateMachine):
         self.loop, self.engine, stats = Loop(), FakeEngine(), Stats()
         with mock.patch.object(asyncio, "get_running_loop", return_value=self.loop):
             answers = Answers(0.0)
-            self.batcher = CountingBatcher(self.engine, answers, stats, lambda: None)
+            self.batcher = CountingBatcher(self.engine, answers, stats, lambda: None, Pace(60.0))
             self.context = ServerContext(
                 self.batcher, answers, stats, LIMITS, lambda: {"config_version": 1}, lambda: b""
             )

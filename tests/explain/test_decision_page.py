@@ -77,6 +77,7 @@ def events(models, document, store) -> list:
         world.decided(quiet[0], document=document, seen_override_action=float(Action.SHED))
     )
     found.append(world.decided(rows[0], document=document, ml_state=MlState.SWITCHED_OFF))
+    found.append(world.decided(rows[0], document=document, ml_state=MlState.DECIDER_LATE))
     store(found)
     backlog.explain_waiting(0.0, most=1_000)
     return found
@@ -126,6 +127,10 @@ def test_a_decision_by_risk_says_what_was_done_and_why_and_adds_up(events, brows
         (
             {"stage": Stage.FALLBACK},
             "ML was switched off by the switch “All ML”, so token buckets by tier decided",
+        ),
+        (
+            {"ml_state": MlState.DECIDER_LATE},
+            "the decider was late and had no time to ask the model, so token buckets by tier",
         ),
         ({"reason": Reason.SERVICE_OVERLOADED}, "orders-read was at 97% of its capacity"),
         (

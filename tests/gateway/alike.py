@@ -34,6 +34,13 @@ def test_an_admitted_request_reaches_its_service_and_its_answer_carries_the_fiel
     assert answer.json()["content-length"] == "5"
 
 
+def test_an_answer_that_the_model_had_no_time_for_says_so_and_no_client_can(
+    gateway: Gateway,
+) -> None:
+    assert gateway.get("late").headers["sluice-late"] == "true"
+    assert "sluice-late" not in gateway.get("good", sluice_late="true").headers
+
+
 def test_an_app_always_meets_the_same_decider(gateway: Gateway) -> None:
     deciders = {
         app: {gateway.get(app).headers["ratelimit"] for _ in range(5)}

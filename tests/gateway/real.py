@@ -19,6 +19,7 @@ from decider.contracts.config import Config, ListEntry, Override, Sampling
 from decider.contracts.vocabulary import Action
 from tests.conftest import write_keys
 from tests.gateway.running import Gateway, identity_file, until
+from tests.servers import PATIENT
 
 BLOCKED, SHED = "app-blocked", "app-shed"
 START_S = 180.0
@@ -56,7 +57,7 @@ def decider(folder: Path, node: str, port: int, *, reads_credentials: bool = Fal
     """
     where = ["--node", node, "--listen", f"127.0.0.1:{port}", "--data", str(folder / node)]
     where += ["--models", str(folder / "models"), "--keys", str(folder / "keys")]
-    shared = ["--valkey", os.environ["VALKEY_URL"], "--capacity", "20000"]
+    shared = ["--valkey", os.environ["VALKEY_URL"], "--capacity", "20000", *PATIENT]
     identity = ["--identity", str(identity_file(folder))] if reads_credentials else []
     return [sys.executable, "-m", "decider", *where, *shared, *identity]
 

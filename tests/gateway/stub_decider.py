@@ -46,6 +46,8 @@ class Stub(BaseHTTPRequestHandler):
             "ratelimit-policy": '"named";'
             + ";".join(seen.get(f"x-sluice-{name}", "") for name in ("source", "service", "app")),
         }
+        if app == "late":
+            fields["sluice-late"] = "true"
         if true_status in {429, 503}:
             fields["retry-after"] = "7"
         body = b""

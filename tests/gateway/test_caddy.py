@@ -15,6 +15,7 @@ from tests.gateway import alike, running
 from tests.gateway.alike import (  # noqa: F401 - run here, on this gateway
     test_a_refusal_reaches_the_client_with_its_true_status_and_fields,
     test_an_admitted_request_reaches_its_service_and_its_answer_carries_the_fields,
+    test_an_answer_that_the_model_had_no_time_for_says_so_and_no_client_can,
     test_an_app_always_meets_the_same_decider,
     test_an_encoded_slash_is_refused_because_each_server_reads_it_differently,
     test_the_decider_is_told_the_clients_address_and_a_client_cannot_forge_it,

@@ -15,6 +15,7 @@ import pytest
 from console.local.gateway import EXAMPLE
 from tests.gateway import running
 from tests.gateway.alike import (  # noqa: F401 - run here, on this gateway
+    test_an_answer_that_the_model_had_no_time_for_says_so_and_no_client_can,
     test_an_encoded_slash_is_refused_because_each_server_reads_it_differently,
     test_the_decider_is_told_the_clients_address_and_a_client_cannot_forge_it,
     test_the_decider_is_told_the_service_that_is_called_and_a_client_cannot_forge_it,

@@ -4,7 +4,14 @@ from dataclasses import replace
 
 from decider.contracts import defaults
 from decider.contracts.config import ModelRef, Switch
-from decider.contracts.store import AgentStatus, IdentityStatus, IngestStatus, RoutingStatus
+from decider.contracts.store import (
+    AgentStatus,
+    GatewayStatus,
+    IdentityStatus,
+    IngestStatus,
+    RoutingStatus,
+    TimelyStatus,
+)
 from decider.contracts.vocabulary import MlState
 from monitoring import attention, guardrails
 from monitoring.attention import Explained, Facts
@@ -144,6 +151,38 @@ def test_unknown_paths_are_shown_above_one_in_a_hundred_of_all_deciders_requests
     assert shown(10, 11) == ["1.1% of requests have an unknown path"]
     few = RoutingStatus(recent_decisions=20, recent_unknown_paths=9)
     assert titles(replace(CALM, nodes=(status("d01", NOW, routing=few),))) == []
+
+
+def test_unanswered_checks_are_shown_above_one_in_a_thousand() -> None:
+    def shown(*unasked: int) -> list[str]:
+        each = tuple(GatewayStatus(f"g{k}", NOW, 0, 0, 1_000, n) for k, n in enumerate(unasked))
+        return titles(replace(CALM, gateways=each))
+
+    assert shown() == shown(1) == shown(2, 0) == []
+    assert shown(2) == shown(0, 4) == ["0.2% of requests got no decision in time"]
+    assert shown(440) == ["44.0% of requests got no decision in time"]
+
+
+def test_deciders_without_time_for_the_model_are_named() -> None:
+    def of(*late: int) -> list[str]:
+        nodes = tuple(
+            status(f"d0{k}", NOW, timely=TimelyStatus(n, 0, 1_000, n)) for k, n in enumerate(late)
+        )
+        return titles(replace(CALM, nodes=nodes))
+
+    assert of(10, 10) == of(20, 0) == []
+    assert of(500, 0) == ["25.0% of requests were decided without the model"]
+    nodes = (status("d01", NOW), status("d02", NOW, timely=TimelyStatus(9, 0, 100, 9)))
+    (item,) = attention.find(Facts(replace(CALM, nodes=nodes)))
+    assert item.detail.startswith("d02 had too many at once")
+
+
+def test_undecided_checks_are_shown_where_no_gateway_tells_of_them() -> None:
+    nodes = (status("d01", NOW, timely=TimelyStatus(0, 5, 1_000, 0, 5)),)
+    fleet = replace(CALM, nodes=nodes)
+    assert titles(fleet) == ["0.5% of requests reached a decider too late"]
+    told = replace(fleet, gateways=(GatewayStatus("g", NOW, 0, 0, 1_000, 5),))
+    assert titles(told) == ["0.5% of requests got no decision in time"]
 
 
 def test_no_model_is_said_once_not_per_decider() -> None:

@@ -11,6 +11,7 @@ import redis
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from decider.contracts import config, defaults, store
+from decider.contracts.store import GatewayStatus
 from monitoring import fleet
 
 
@@ -41,3 +42,29 @@ def test_an_agents_status_that_cannot_be_read_is_no_answer(valkey: redis.Redis) 
     valkey.zadd(store.AGENTS_KEY, {"edge-1": time.time()})
     with pytest.raises(fleet.Unreachable, match="could not be read"):
         fleet.read_fleet()
+
+
+def test_a_gateway_that_is_silent_or_tells_nonsense_costs_itself_only() -> None:
+    good = GatewayStatus("edge", 1_000.0, 10, 1, 10, 1, 2.5)
+    bad = (
+        msgspec.structs.replace(good, gateway="old", at=900.0),
+        msgspec.structs.replace(good, gateway="ahead", at=1_100.0),
+        msgspec.structs.replace(good, gateway="more than all", recent_unasked=11),
+        msgspec.structs.replace(good, gateway="negative", recent_p99_ms=-1.0),
+        msgspec.structs.replace(good, gateway="endless", recent_p99_ms=float("inf")),
+        msgspec.structs.replace(good, gateway="no number", recent_p99_ms=float("nan")),
+    )
+    raw = [msgspec.msgpack.encode(each) for each in (*bad, good)]
+    assert fleet._gateways([b"", b"\xc1", *raw, b"\x93"], 1_010.0) == (good,)
+
+
+def test_the_slowest_gateway_counts_and_a_share_is_that_of_all() -> None:
+    told = (
+        GatewayStatus("a", 0.0, 100, 0, 100, 0, 2.5),
+        GatewayStatus("b", 0.0, 300, 4, 300, 4, 15.1),
+        GatewayStatus("idle", 0.0),
+    )
+    found = fleet.Fleet(0.0, (), (), None, "", None, 0, gateways=told)
+    assert (found.unasked, found.unasked_share, found.added_p99_ms) == ((4, 400), 0.01, 15.1)
+    nothing = fleet.Fleet(0.0, (), (), None, "", None, 0)
+    assert (nothing.unasked_share, nothing.added_p99_ms) == (None, None)

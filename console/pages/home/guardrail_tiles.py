@@ -30,15 +30,19 @@ class Tile:
     """Path of the figure's line over the range; empty when only the present figure is known."""
     limit_y: float = 0.0
     """Where the limit lies, percent from the top."""
+    told_apart: bool = False
+    """Whether the attention list has a row of its own for it."""
 
     @property
     def over(self) -> str:
         """A clause for the attention list when the limit is exceeded; empty otherwise."""
-        return f"{self.label} is {self.figure}, {self.limit}" if self.verdict.word == "Over" else ""
+        if self.verdict.word != "Over" or self.told_apart:
+            return ""
+        return f"{self.label} is {self.figure}, {self.limit}"
 
 
 def guardrail_tiles(history: Mix, fleet: Fleet | None) -> tuple[Tile, ...]:
-    """Return the four tiles in the order of the page. `fleet` is None when the deciders' reports
+    """Return the five tiles in the order of the page. `fleet` is None when the deciders' reports
     could not be read.
     """
     return (
@@ -55,7 +59,8 @@ def guardrail_tiles(history: Mix, fleet: Fleet | None) -> tuple[Tile, ...]:
             history.shares(mix.refused, mix.enterprise),
             guardrails.ENTERPRISE_LIMIT,
         ),
-        _decision_time(fleet),
+        _added_time(fleet),
+        _unasked(fleet),
     )
 
 
@@ -107,28 +112,62 @@ def _share(label: str, value: float | None, over_time: list[float], limit: float
     )
 
 
-def _decision_time(fleet: Fleet | None) -> Tile:
-    """Show the p99 decision time of the slowest decider."""
-    label, limit = "Decision time p99", guardrails.DECISION_TIME_LIMIT_MS
+def _added_time(fleet: Fleet | None) -> Tile:
+    """Show what asking a decider adds to a request, as the slowest gateway measures it."""
+    label, limit = "Time added, p99", guardrails.ADDED_TIME_LIMIT_MS
+    added = fleet.added_p99_ms if fleet else None
+    finding = (
+        "No gateway tells how long it waits."
+        if added is None
+        else "As the gateway waited in the last minute; without an answer, as long as it waits."
+    )
+    return Tile(
+        label,
+        guardrails.judge(added, limit),
+        units.UNKNOWN if added is None else f"{fmt.number(added, 1)} ms",
+        f"limit {fmt.duration_ms(limit)}",
+        f"{finding} {_own_time(fleet)}",
+        # the gateway stops waiting there, so above it are requests without a decision
+        told_apart=True,
+    )
+
+
+def _own_time(fleet: Fleet | None) -> str:
+    """Say how much of it is the deciders' own: waiting and the way are not in it."""
     if fleet is None or not fleet.nodes:
-        return Tile(
-            label,
-            guardrails.judge(None, limit),
-            units.UNKNOWN,
-            f"limit {fmt.duration_ms(limit)}",
-            "No decider reports.",
-        )
-    # The slowest and not the mean, because one slow decider slows all its clients.
-    slowest = max(node.latency_p99_us for node in fleet.nodes) / 1_000
+        return "No decider reports."
     each = ", ".join(
         f"{node.node} {fmt.duration_ms(node.latency_p99_us / 1_000)}" for node in fleet.nodes[:4]
     )
     more = f" and {len(fleet.nodes) - 4} more" if len(fleet.nodes) > 4 else ""
-    finding = f"Slowest decider, each over its last 1,024 batches. {each}{more}."
+    return f"Deciders’ own work, p99: {each}{more}."
+
+
+def _unasked(fleet: Fleet | None) -> Tile:
+    """Show the share of requests for which no decider answered in time."""
+    label, limit = "No decision in time", guardrails.UNASKED_LIMIT
+    share = fleet.unasked_share if fleet else None
+    if fleet is None or share is None:
+        return Tile(
+            label,
+            guardrails.judge(None, limit),
+            units.UNKNOWN,
+            f"limit {fmt.percent(limit)}",
+            "No gateway tells of requests in the last minute.",
+        )
+    unasked, asked = fleet.unasked
     return Tile(
         label,
-        guardrails.judge(slowest, limit),
-        fmt.duration_ms(slowest),
-        f"limit {fmt.duration_ms(limit)}",
-        finding,
+        guardrails.judge(share, limit),
+        fmt.percent(share),
+        f"limit {fmt.percent(limit)}",
+        f"{unasked:,} of {asked:,} requests in the last minute. {_late(fleet)}",
+        # the row about it has more to say than a clause
+        told_apart=True,
     )
+
+
+def _late(fleet: Fleet) -> str:
+    timely = fleet.timely
+    share = timely.recent_late / max(timely.recent_checks, 1)
+    return f"{fmt.percent(share)} were decided without the model, as a decider was late."

@@ -27,7 +27,7 @@ from decisions.outcomes import disputes
 from decisions.search import lookup
 from explain.models import Explanation
 from explain.shap import backlog
-from monitoring import attention, fleet
+from monitoring import attention, fleet, guardrails
 from monitoring.attention import AttentionItem, Explained, Facts
 from monitoring.fleet import Fleet, ServiceLoad
 
@@ -215,6 +215,7 @@ def _how(report: Fleet, lately: Mix, over: bool) -> str:
     if (
         report.lost
         or report.without_ml
+        or (report.unasked_share or 0.0) > guardrails.UNASKED_LIMIT
         or any(load.utilisation >= 1 and not load.late for load in report.services)
     ):
         return "Running, degraded"
