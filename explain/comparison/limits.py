@@ -65,7 +65,7 @@ class Limit:
     word: str
     """within, below, over, spent or not asked."""
     fired: bool
-    """Whether the decision's reason is this limit."""
+    """Whether the decision's reason is this limit, or the cause that is told."""
 
     @property
     def level(self) -> str:
@@ -94,8 +94,13 @@ def evaluate_limits(event: Event, config: Config, cut: float | None = None) -> l
         _share(event, see, admitted),
         _budget(event, config, signals, see, admitted),
     ]
-    fired = FIRED.get(find_telling_reason(event.action, event.reason), "")
-    return [Limit(*row, row[0] == fired) for row in rows]
+    # A request that was shed for its risk hit two: the risk, and the service's shortness of room,
+    # which is what everyone is told.
+    fired = {
+        FIRED.get(Reason(event.reason)),
+        FIRED.get(find_telling_reason(event.action, event.reason)),
+    }
+    return [Limit(*row, row[0] in fired) for row in rows]
 
 
 # Key, stage, label, before, limit, after, word.

@@ -154,8 +154,18 @@ _OTHERS = {
 _LoadRow = tuple[str, str, str, bool, float, float, int, int]
 
 
-def find_scope(d: Decision) -> str:
-    """Return whose limit fired: "app" (its own), "tenant" (its tenant's share) or "service"."""
+# Reasons of refusals by a limit of the app's own that its requests use up.
+_OWN_LIMITS = frozenset(
+    {Reason.QUOTA_EXHAUSTED, Reason.LEASE_AWAITED, Reason.BURST_EXHAUSTED, Reason.TOKENS_EMPTY}
+)
+
+
+def find_scope(d: Decision) -> str | None:
+    """Return whose limit fired: "app" (its own), "tenant" (its tenant's share) or "service"; None
+    for an admit and for a refusal that no load explains, such as one by risk or by a list.
+    """
+    if d.action == Action.ADMIT:
+        return None
     if d.reason == Reason.TENANT_OVER_SHARE:
         return "tenant"
     seen = reason_text.signals(d)
@@ -163,10 +173,10 @@ def find_scope(d: Decision) -> str:
     if (
         d.reason == Reason.SERVICE_OVERLOADED
         or (priced and d.reason == Reason.VALUE_LOW)
-        or d.action == Action.SHED
+        or reason_text.find_telling_reason(d.action, d.reason) == Reason.SERVICE_OVERLOADED
     ):
         return "service"
-    return "app"
+    return "app" if d.reason in _OWN_LIMITS else None
 
 
 def find_cell(at: float) -> tuple[float, float]:
@@ -175,11 +185,13 @@ def find_cell(at: float) -> tuple[float, float]:
     return since, since + CELL_S
 
 
-def estimate_shared_load(d: Decision, now: float | None = None) -> SharedLoad:
-    """Return who loaded the limit that refused one stored decision. `now` is in unix seconds, the
-    present by default.
+def estimate_shared_load(d: Decision, now: float | None = None) -> SharedLoad | None:
+    """Return who loaded the limit that refused one stored decision, None where none did. `now` is
+    in unix seconds, the present by default.
     """
     scope = find_scope(d)
+    if scope is None:
+        return None
     if scope == "app" and not d.token_digest:
         return SharedLoad(_limit(d, scope), _alone(d), (), 0, False)
     until = find_cell(d.at.timestamp())[1] + LATE_S

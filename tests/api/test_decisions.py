@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from control.models import AuditEntry
 from decider.contracts.ids import format_decision_id
-from decider.contracts.vocabulary import Action
+from decider.contracts.vocabulary import Action, Reason
 from decisions.models import Decision
 from explain.shap import backlog
 from tests.api.conftest import problem
@@ -191,14 +191,23 @@ def test_a_decision_that_is_not_stored_is_told_by_its_minute(store, document, ca
     assert problem(caller().get(f"{LIST}/nonsense/minute"))["status"] == 404
 
 
-def test_limits_and_surroundings_are_those_of_the_page(refusal, caller) -> None:
+def test_limits_and_surroundings_are_those_of_the_page(
+    events, refusal, document, store, caller
+) -> None:
     limits = caller().get(f"{LIST}/{name(refusal)}/limits").json()
     assert limits[0]["key"] == "quota"
     assert sum(one["fired"] for one in limits) == 1
     around = caller().get(f"{LIST}/{name(refusal)}/around").json()
     assert any(line["text"].startswith("This decision") for line in around["timeline"])
-    assert around["shared_cause"]["sentence"]
-    assert not around["shared_cause"]["suppressed"] or not around["shared_cause"]["parts"]
+    row = world.rows(1, seed=2, missing=False)[0]
+    used_up = world.decided(row, document=document, seen_tokens=-299.5)
+    store([used_up])
+    by_risk = next(e for e in events if e.action == Action.DEFER and e.reason == Reason.RISK_HIGH)
+    told = [
+        caller().get(f"{LIST}/{name(e)}/around").json()["shared_cause"] for e in (used_up, by_risk)
+    ]
+    assert told[0]["sentence"]
+    assert told[1] is None
 
 
 @pytest.mark.parametrize("query", [{"q": "nonsense of nobody"}, {"q": "token:" + "ab" * 16}])

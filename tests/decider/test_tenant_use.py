@@ -147,7 +147,7 @@ def test_a_share_is_divided_by_what_is_asked_at_each_decider() -> None:
     made.service[0, shared.LEVEL :] = 12.0
     assert tenant_use.fair_share(made, at) == 12.0
     named = np.zeros(1, tenant_use.NAMED)
-    named[0] = (0, 0, 1.0, 30.0, 5)
+    named[0] = (0, 0, 1.0, 30.0, 30.0, 5)
     made.pairs_of[shared.MERGE] += 1
     tenant_use.take_others(made, np.zeros(1, np.int64), named)
     assert tenant_use.fair_share(made, at) == 3.0

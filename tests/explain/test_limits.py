@@ -111,6 +111,17 @@ def test_every_reason_a_refusal_can_have_marks_exactly_one_limit(reason) -> None
     assert sum(one.fired for one in limits.evaluate_limits(event, world.config())) == 1
 
 
+def test_a_shed_for_risk_marks_the_risk_and_the_service_that_was_short_of_room() -> None:
+    event = structs.replace(
+        world.decided(ROW),
+        action=int(Action.SHED),
+        reason=int(Reason.RISK_HIGH),
+        stage=int(REASONS[Reason.RISK_HIGH].stage),
+    )
+    found = limits.evaluate_limits(event, world.config())
+    assert [one.key for one in found if one.fired] == ["risk", "service"]
+
+
 @given(
     tokens=st.floats(-320, 300),
     price=st.floats(0, 3),

@@ -9,7 +9,7 @@ import pytest
 from django.urls import reverse
 
 from decider.contracts.ids import format_decision_id
-from decider.contracts.vocabulary import Action
+from decider.contracts.vocabulary import Reason
 from decisions.models import Decision
 from explain.comparison import peers, timeline
 from tests.decisions.factory import event, id_at, signal_vector, unranked, vector
@@ -108,12 +108,10 @@ def test_the_timeline_tells_what_led_to_it_and_what_came_after(store) -> None:
 def test_the_panels_load_by_themselves_and_without_script(
     models, document, store, browser, htmx
 ) -> None:
-    rows = world.rows(40, seed=2, missing=False)
-    refused = next(
-        e
-        for e in (world.decided(r, document=document, at=AT, id=id_at(AT)) for r in rows)
-        if e.action != Action.ADMIT
-    )
+    row = world.rows(1, seed=2, missing=False)[0]
+    # by its own burst: who loaded that limit is told, too
+    refused = world.decided(row, document=document, at=AT, id=id_at(AT), seen_tokens=-299.5)
+    assert refused.reason == Reason.BURST_EXHAUSTED
     store(
         [
             refused,

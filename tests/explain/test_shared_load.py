@@ -36,7 +36,27 @@ def refused(reason: Reason, **more):
 
 def cause(store, document, decision, others) -> shared_load.SharedLoad:
     store([decision, *others])
-    return shared_load.estimate_shared_load(Decision.objects.get(id=decision.id.hex()))
+    found = shared_load.estimate_shared_load(Decision.objects.get(id=decision.id.hex()))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("reason", "action"),
+    [
+        (Reason.RISK_HIGH, Action.DEFER),
+        (Reason.BLOCK_LISTED, Action.BLOCK),
+        (Reason.OVERRIDE_REFUSE, Action.SHED),
+        (Reason.RISK_LOW, Action.ADMIT),
+    ],
+)
+def test_no_load_is_blamed_where_no_limit_fired_that_requests_use_up(
+    document, store, reason, action
+) -> None:
+    decision = refused(reason, action=int(action))
+    store([decision, *(admitted(f"app_o{k}", f"ten_o{k}") for k in range(5))])
+    d = Decision.objects.get(id=decision.id.hex())
+    assert shared_load.estimate_shared_load(d) is None
 
 
 def test_an_overloaded_service_is_split_into_app_tenant_and_other_tenants_by_cost(

@@ -274,7 +274,9 @@ class AroundOut(serializers.Serializer[object]):
     timeline = HappenedOut(many=True)
     peer_apps = serializers.IntegerField(help_text="0 when there are fewer than five.")
     peers = PeerOut(many=True)
-    shared_cause = SharedOut()
+    shared_cause = SharedOut(
+        allow_null=True, help_text="Null where no limit fired that requests use up."
+    )
 
 
 class Around(APIView):

@@ -83,7 +83,8 @@ class Surroundings:
     name: str
     """Name of the decision's app, or its id when nobody registered it."""
     peers: peers.Peers
-    shared: shared_load.SharedLoad
+    shared: shared_load.SharedLoad | None
+    """None where no limit fired that requests use up."""
 
 
 def surroundings(d: Decision) -> Surroundings:

@@ -183,7 +183,7 @@ def around(request: HttpRequest, decision_id: str) -> HttpResponse:
     return _panel(
         request,
         found,
-        "Peers of that hour and shared load",
+        "Peers of that hour",
         "explain/around_panels.html",
         {"d": found, "name": near.name, "peers": near.peers, "shared": near.shared},
     )
