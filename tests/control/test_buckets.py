@@ -23,8 +23,11 @@ WHY = {"by": DELE, "reason": "SUP-48119: their queue was replayed by mistake"}
 
 
 @pytest.fixture
-def decider(valkey: redis.Redis, keys: Path) -> Iterator[Callable[..., Played]]:
-    """Starts deciders that report and answer."""
+def decider(
+    valkey: redis.Redis, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Played]]:
+    """Starts deciders that report and answer, however busy this machine is."""
+    monkeypatch.setattr(buckets, "WAIT_S", 10.0)
     running: list[Played] = []
 
     def start(node: str = "d01") -> Played:

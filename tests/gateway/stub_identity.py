@@ -24,7 +24,8 @@ async def serve(port: int, identity: Path | None) -> None:
     def health() -> dict[str, object]:
         return {"config_version": 1, "apps": [request.app for request in engine.seen]}
 
-    server = HttpServer(engine, health, lambda: b"", identity=reader)
+    # as in tests/servers.py: no answer here is too late
+    server = HttpServer(engine, health, lambda: b"", identity=reader, gateway_s=60.0)
     await server.start("127.0.0.1", port)
     await asyncio.Event().wait()
 
