@@ -86,6 +86,16 @@ def utc_time(value: datetime | float | None) -> str:
     return f"{at:%H:%M:%S}" if (at := as_datetime(value)) else UNKNOWN
 
 
+def utc_moment(value: datetime | float | None) -> str:
+    """Return a time in UTC as HH:MM:SS if it is of today, else with its day: "27 Nov 22:41"; "–"
+    for no time.
+    """
+    at = as_datetime(value)
+    if at is None or at.date() == timezone.now().astimezone(UTC).date():
+        return utc_time(at)
+    return f"{at.day} {at:%b %H:%M}"
+
+
 def utc_minute(value: datetime | float | None) -> str:
     """Return a time in UTC as HH:MM; "–" for no time."""
     return f"{at:%H:%M}" if (at := as_datetime(value)) else UNKNOWN

@@ -83,6 +83,7 @@ for _filter in (
     fmt.risk2,
     fmt.signed,
     fmt.utc_time,
+    fmt.utc_moment,
     fmt.utc_minute,
     fmt.utc_ms,
     fmt.utc_datetime,

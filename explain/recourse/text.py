@@ -303,8 +303,9 @@ def _beside_told(changes: Sequence[PulledLever], event: Event) -> str:
             f" The response said {wait_span(told)}, for the quota alone. Other limits hold longer."
         )
     return (
-        f" The response said {wait_span(told)}: the decider knew its exact counters. From"
-        " this record alone, only the longer wait is certain."
+        f" The response said {wait_span(told)}, which holds if the app sends nothing meanwhile."
+        f" The record lacks some of the decider's counters, so from it only {wait_span(seconds)} is"
+        " certain."
     )
 
 
@@ -319,8 +320,9 @@ def _against_told(seconds: float, told: int, reason: int) -> str:
     if reason == Reason.LEASE_AWAITED:
         return f"The response said {wait_span(told)}, for the quota alone. Other limits hold longer"
     return (
-        f"The response said {wait_span(told)}, if the app sends nothing meanwhile. From this"
-        " record alone, only the longer wait is certain"
+        f"The response said {wait_span(told)}, which holds if the app sends nothing meanwhile."
+        f" The record lacks some of the decider's counters, so from it only {wait_span(seconds)} is"
+        " certain"
     )
 
 

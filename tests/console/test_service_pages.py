@@ -21,13 +21,22 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def say(keys, valkey, beat):
-    """Does what a decider does four times a second; of each tenant its id, demand and use."""
+    """Does what a decider does four times a second; of each tenant its id, demand and use. `asked`:
+    what all ask for, by default what the named ones do.
+    """
     token_key = bytes.fromhex((keys / "token.key").read_text())
     hashes = TextHash(token_key)
 
-    def put(named: list[tuple[str, float, float]], *, price: float = 0.5, given: float = 40.0):
+    def put(
+        named: list[tuple[str, float, float]],
+        *,
+        price: float = 0.5,
+        given: float = 40.0,
+        asked: float | None = None,
+    ):
         figures = np.zeros((1, reports.N_FIGURES), np.float32)
-        figures[0, : reports.REST] = sum(asks for _, asks, _ in named), given, price
+        named_ask = sum(asks for _, asks, _ in named)
+        figures[0, : reports.REST] = named_ask if asked is None else asked, given, price
         rows = np.array(
             [(0, Tier.PREMIUM, 1.0, asks, gets, hashes.one(one)) for one, asks, gets in named],
             NAMED,
@@ -72,6 +81,14 @@ def test_who_asks_for_little_has_no_row(browser, publish, say, tenants) -> None:
     text = shown(browser().get(reverse("service", args=["search"])).content.decode())
     assert "All others ask for 0.8 a second together." in text
     assert "Nordlicht" not in text
+
+
+def test_where_no_tenant_is_named_all_that_is_asked_for_is_told(browser, publish, say) -> None:
+    publish()
+    say([], price=0.0, given=14.0, asked=15.0)
+    text = shown(browser().get(reverse("service", args=["search"])).content.decode())
+    assert "All together ask for 15.0 cost units a second." in text
+    assert "All others" not in text
 
 
 def test_a_tier_that_higher_ones_leave_nothing_waits() -> None:

@@ -47,6 +47,13 @@ def test_times_are_utc_whatever_the_zone_they_come_in() -> None:
     assert fmt.utc_time(None) == "–"
 
 
+def test_a_moment_of_another_day_has_its_day() -> None:
+    now = datetime.now(UTC)
+    assert fmt.utc_moment(now) == f"{now:%H:%M:%S}"
+    assert fmt.utc_moment(AT) == "18 Nov 14:21"
+    assert fmt.utc_moment(None) == "–"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

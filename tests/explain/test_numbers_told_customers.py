@@ -189,8 +189,8 @@ OUTCOMES = (
 )
 TAILS = (
     f"[{TOLD}, for the quota alone. Other limits hold longer.]"
-    f"[{TOLD.replace('told:', 'told2:')}: the decider knew its exact counters. From this record"
-    " alone, only the longer wait is certain.]"
+    f"[{TOLD.replace('told:', 'told2:')}, which holds if the app sends nothing meanwhile. The"
+    " record lacks some of the decider's counters, so from it only {wait:span} is certain.]"
     "[ It is on the edge: with a little more of the same it would have been refused again.]"
 )
 
@@ -247,6 +247,10 @@ def check_way(one: Recorded, way: search.Way) -> None:
     for name, figure in shown.items():
         if name.startswith("told"):
             assert agrees(figure, Truth(float(told_s), "up")), (figure, way.sentence)
+            continue
+        if name == "wait":
+            waited = next(c.after for c in way.changes if c.lever == "wait")
+            assert agrees(figure, Truth(waited, "up")), (figure, way.sentence)
             continue
         kind, k, _ = name.split("_")
         change = way.changes[int(k)]

@@ -116,8 +116,8 @@ def moved(before: Event, after: Event) -> tuple[set[str], set[str]]:
             30.0,
             20,
             Reason.RISK_HIGH,
-            "The response said 20 s, if the app sends nothing meanwhile. From this record alone,"
-            " only the longer wait is certain",
+            "The response said 20 s, which holds if the app sends nothing meanwhile. The record"
+            " lacks some of the decider's counters, so from it only 30 s is certain",
         ),
     ],
 )

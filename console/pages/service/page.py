@@ -149,7 +149,8 @@ def _region(found: ServiceShares) -> RegionShares:
         found.given,
         found.short,
         tuple(_row(tenant, found.short, names, most) for tenant in told),
-        sum(tenant.asks for tenant in others) + found.unnamed,
+        # deciders name and sum tenants only while a service is asked for much
+        sum(tenant.asks for tenant in others) + found.unnamed if found.tenants else found.asked,
     )
 
 
