@@ -14,6 +14,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from decider.contracts.config import version_text
 from decider.contracts.store import Profile
 from decider.contracts.vocabulary import Tier
 
@@ -109,7 +110,7 @@ class ConfigVersion(models.Model):
         default_permissions = ("view",)
 
     def __str__(self) -> str:
-        return f"config {self.version}"
+        return f"config {version_text(self.version)}"
 
 
 class SwitchFlip(models.Model):

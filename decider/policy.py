@@ -109,6 +109,9 @@ S_PRIOR_RISK, S_PRIOR_VALUE, S_RETRY_HINT, S_LEASE, S_UNKNOWN_WAIT, S_WITHHELD, 
 # rows of Rules.actions
 A_KEEP, A_LEAK, A_LOAD, A_FRICTION = range(4)
 
+# Worth of a request of value 0, in ordinary requests. Chosen: a client waits for its answer, so
+# even that is worth half an ordinary one.
+BASE_WORTH = 0.5
 # Utility that admitting costs at the bottom of the headroom, where admitting ends altogether.
 # Chosen: a little more than the worth of a request of value 0 (0.5), so only useful ones get that
 # far.
@@ -398,8 +401,7 @@ def utility(
     overrun = 0.0
     if use & USE_TRIAGE:
         overrun = OVERRUN_COST * min(1.0, max(0.0, 1.0 - signals[S_TOKENS]) / signals[S_BURST])
-    # even a request of value 0 is worth half an ordinary one: a client waits for its answer
-    good = (0.5 + value) * rules.actions[A_KEEP, action] - rules.actions[
+    good = (BASE_WORTH + value) * rules.actions[A_KEEP, action] - rules.actions[
         A_FRICTION, action
     ] * friction
     bad = rules.tiers[tier, T_HARM] * rules.actions[A_LEAK, action]

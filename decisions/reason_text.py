@@ -96,9 +96,11 @@ def _figures(reason: Reason, d: Decision, seen: dict[str, float]) -> str:
         case Reason.TENANT_OVER_SHARE if seen["tenant_fair_share"] > 0 and math.isfinite(
             seen["tenant_fair_share"]
         ):
+            return f"{_short(d, seen['service_utilisation'])}{_over_share(seen)}"
+        case Reason.VALUE_LOW if d.value is not None:
             return (
-                f"{d.service} was short of room and its tenant used {_times_share(seen)} times its"
-                " fair share of it"
+                f"{_short(d, seen['service_utilisation'])} and this request was worth less than"
+                " serving it cost just then"
             )
     return ""
 
@@ -118,7 +120,8 @@ def _bucket(reason: Reason, seen: dict[str, float]) -> str:
     if tokens > 1 - headroom:
         return (
             f"its burst of {burst} requests is used up and it was"
-            f" {two_digits(max(0.0, -tokens))} into its headroom of {plan_figure(headroom)}"
+            f" {two_digits(max(0.0, -tokens))} into its headroom of {plan_figure(headroom)}: the"
+            " deeper it goes, the less it may do"
         )
     return f"its burst of {burst} requests and its headroom of {plan_figure(headroom)} are used up"
 
@@ -128,15 +131,41 @@ def _times_share(seen: dict[str, float]) -> str:
     return told_apart(seen["tenant_usage"] / seen["tenant_fair_share"], 1.0, places=1)[0]
 
 
+# A fair share below this many cost units a second is told as such. Chosen: many times next to
+# nothing sounds like a flood, and is a request a minute.
+_NEXT_TO_NOTHING = 0.05
+
+
+def _over_share(seen: dict[str, float]) -> str:
+    """Say by how much a tenant is over its fair share of a service that was short of room."""
+    fair, usage = seen["tenant_fair_share"], seen["tenant_usage"]
+    if fair >= _NEXT_TO_NOTHING:
+        return f" and its tenant used {_times_share(seen)} times its fair share of it"
+    return (
+        f" and had next to nothing left for a tenant of its tier: {two_digits(fair)} cost units a"
+        f" second, of which its tenant used {two_digits(usage)}"
+    )
+
+
+def _short(d: Decision, load: float) -> str:
+    """Say that a service was short of room; by its load, or by why it was at a low load."""
+    if load >= _target(d):
+        return f"{d.service} was at {load * 100:.0f}% of its capacity"
+    return f"{d.service} was still recovering from overload ({load * 100:.0f}% load)"
+
+
+def _target(d: Decision) -> float:
+    """Return the share of its capacity to which the decision's service is held."""
+    config = documents.config(d.config_version)
+    services = config.services if config else []
+    return next((s.target for s in services if s.name == d.service), 1.0)
+
+
 def _strained(d: Decision, load: float, price: float) -> str:
     """Say how a service was overloaded. Its price falls more slowly than its load, and rises with
     latency and errors too, so low load does not contradict it.
     """
-    config = documents.config(d.config_version)
-    target = (
-        next((s.target for s in config.services if s.name == d.service), 1.0) if config else 1.0
-    )
-    if load >= target:
+    if load >= _target(d):
         return f"{d.service} was at {load * 100:.0f}% of its capacity"
     return (
         f"{d.service} was still recovering from overload and took only what is worth most (price"

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from decider.contracts.config import ALL_ML, OBSERVE_ONLY, Config, Switch
+from decider.contracts.config import ALL_ML, OBSERVE_ONLY, Config, Switch, version_text
 from decider.contracts.store import NodeStatus
 from decider.contracts.units import span
 from decider.contracts.vocabulary import ML_STATE_TEXT, MlState
@@ -120,6 +120,7 @@ def _in_fleet(fleet: Fleet, targets: dict[str, float]) -> list[AttentionItem]:
     """Return what the deciders' reports and the store show."""
     return [
         *_config_error(fleet),
+        *_ahead(fleet),
         *_deciders(fleet),
         *_alone(fleet),
         *_rejected_reports(fleet),
@@ -146,6 +147,23 @@ def _config_error(fleet: Fleet) -> list[AttentionItem]:
         return []
     title = "The published config cannot be used"
     detail = f"{_first_up(fleet.config_error)}. Deciders keep the last good one."
+    return [AttentionItem(92, "alert", title, detail, "SRE", "switches")]
+
+
+def _ahead(fleet: Fleet) -> list[AttentionItem]:
+    """Return the deciders that follow a newer config than the published one."""
+    ahead = [n for n in fleet.nodes if fleet.config and n.config_version > fleet.config.version]
+    if fleet.config is None or not ahead:
+        return []
+    names = _and_more([node.node for node in ahead])
+    newest = version_text(max(node.config_version for node in ahead))
+    detail = (
+        f"{names}: config {newest}; published is {version_text(fleet.config.version)}. No switch"
+        " reaches them. If the database was restored, run `manage.py restored`; after flips by"
+        " file, `manage.py switch --reconcile`."
+    )
+    title = "Deciders follow a newer config than the console knows"
+    # chosen: as a config that nobody can use (92), as here, too, no change arrives
     return [AttentionItem(92, "alert", title, detail, "SRE", "switches")]
 
 
@@ -332,12 +350,15 @@ def _and_more(names: list[str]) -> str:
 
 
 def _is_late(node: NodeStatus, config: Config, now: float) -> bool:
-    return node.config_version != config.version and now - config.issued_at > OLD_CONFIG_S
+    return node.config_version < config.version and now - config.issued_at > OLD_CONFIG_S
 
 
 def _late(node: NodeStatus, config: Config, now: float) -> AttentionItem:
     why = f" {_first_up(node.last_error)}." if node.last_error else ""
-    detail = f"Still on cfg {node.config_version} after {span(now - config.issued_at)}.{why}"
+    detail = (
+        f"Still on cfg {version_text(node.config_version)} after"
+        f" {span(now - config.issued_at)}.{why}"
+    )
     return AttentionItem(
         70,
         "alert",

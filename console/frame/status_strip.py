@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from django.urls import reverse
 
 from console.display import format as fmt
-from decider.contracts.config import ALL_ML
+from decider.contracts.config import ALL_ML, version_text
 from decider.contracts.vocabulary import MlState
 from monitoring import fleet as fleets
 from monitoring import guardrails
@@ -143,7 +143,7 @@ def _deciders(fleet: fleets.Fleet) -> Cell:
     if not fleet.size:
         return Cell(LABELS[3], href, "off", "None has reported")
     at = (
-        f"at cfg {fleet.config.version}"
+        f"at cfg {version_text(fleet.config.version)}"
         if fleet.config
         else "no usable config"
         if fleet.config_error

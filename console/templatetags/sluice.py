@@ -8,6 +8,7 @@ from django.utils.safestring import SafeString
 
 from console.display import format as fmt
 from console.frame import layout, roles
+from decider.contracts.config import version_text
 from decider.contracts.vocabulary import Action
 
 register = template.Library()
@@ -84,6 +85,7 @@ for _filter in (
     fmt.signed,
     fmt.utc_time,
     fmt.utc_moment,
+    version_text,
     fmt.utc_minute,
     fmt.utc_ms,
     fmt.utc_datetime,

@@ -53,20 +53,22 @@ def make_version(
     before: chain.Json = None,
     after: chain.Json = None,
     within: Callable[[ConfigVersion, Config], None] | None = None,
+    above: int = 0,
 ) -> ConfigVersion:
     """Make a new config version out of the newest one; tell the deciders once it is committed.
 
     Return the new version. `edit` returns the new document from the old one; its version and time
     are set here. `within` gets the new version and the old document, and writes what else belongs
-    to the change in the same transaction. Raise Refused when the reason is empty or the change is
-    not possible; then nothing is stored.
+    to the change in the same transaction. The new version is above `above` in any case: where the
+    database has not given that one out, an epoch begins. Raise Refused when the reason is empty or
+    the change is not possible; then nothing is stored.
     """
     reason = chain.check_reason(reason)
     with transaction.atomic():
         chain.lock()
         # read under the lock, so that no other change is lost
         old, now = current(), timezone.now()
-        new = _next(old, subjects.checked(edit(old), old), now)
+        new = _next(old, subjects.checked(edit(old), old), now, above)
         formats.check_readable(old, new, now.timestamp())
         row = store(new, by=by, reason=reason, made_at=now)
         # after that, because only a document that deciders read can be looked through
@@ -88,11 +90,11 @@ def make_version(
     return row
 
 
-def _next(old: Config, edited: Config, now: datetime) -> Config:
+def _next(old: Config, edited: Config, now: datetime, above: int) -> Config:
     """Return an edited document as the version after `old`, made at `now`."""
     return msgspec.structs.replace(
         edited,
-        version=old.version + 1,
+        version=old.version + 1 if above <= old.version else document.next_epoch(above),
         issued_at=now.timestamp(),
         # switches that ended by themselves leave the document with the next change
         switches=in_force(edited.switches, now.timestamp()),

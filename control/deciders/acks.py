@@ -203,8 +203,12 @@ def _refusals(running: dict[str, int], made_at: float) -> dict[str, str]:
 
 
 def _state(status: NodeStatus | None, ack: Ack | None, refusal: str, version: int) -> NodeState:
-    # acks expire, so a heartbeat under this version or a later one counts as an ack
-    if (ack is not None and ack.ok) or (status is not None and status.config_version >= version):
+    if ack is not None and ack.ok:
+        return NodeState.ACKED
+    running = 0 if status is None else status.config_version
+    # Acks expire, so a heartbeat under this version counts as one; so does one under a later
+    # version, unless the node said that it does not go back.
+    if running == version or (running > version and ack is None):
         return NodeState.ACKED
     if refusal or ack is not None:
         return NodeState.REFUSED

@@ -23,7 +23,7 @@ from control.errors import ControlError
 from control.models import App, ConfigVersion
 from decider.contracts import artifact
 from decider.contracts import config as document
-from decider.contracts.config import Config, ConfigError, ModelRef
+from decider.contracts.config import Config, ConfigError, ModelRef, version_text
 from decider.contracts.store import (
     CONFIG_CHANNEL,
     CONFIG_KEY,
@@ -77,7 +77,8 @@ def push(signed: bytes, version: int) -> bool:
                 _pushed[:] = [(signed, version)]
                 return True
     raise ControlError(
-        f"Config {version} could not be published: something else changed the document in Valkey"
+        f"Config {version_text(version)} could not be published: something else changed the"
+        " document in Valkey"
         f" during each of {CAS_TRIES} tries. Find out what writes to {CONFIG_KEY}."
     )
 
@@ -175,10 +176,10 @@ def pending() -> str:
     with answering() as valkey:
         filled = valkey.exists(FILLED_KEY)
     if not filled:
-        return f"filled an empty store: config {newest.version}, {rebuild()} profiles"
+        return f"filled an empty store: config {version_text(newest.version)}, {rebuild()} profiles"
     now = held()
     if newest.published_at is None or now is None or now[0].version < newest.version:
-        return f"published config {newest.version}" if push_version(newest) else ""
+        return f"published config {version_text(newest.version)}" if push_version(newest) else ""
     # the document is there, but its model may have been evicted
     push_model(now[0])
     return ""

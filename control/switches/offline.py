@@ -26,7 +26,7 @@ from control.errors import ControlError, KeysError, Refused, StoreUnavailable
 from control.models import ConfigVersion
 from control.switches import offline_journal, switches
 from decider.contracts import config as document
-from decider.contracts.config import Config, ConfigError, in_force
+from decider.contracts.config import Config, ConfigError, in_force, version_text
 from decider.contracts.files import write_atomically
 
 log = logging.getLogger(__name__)
@@ -197,11 +197,11 @@ def _take_in(path: Path) -> str:
         latest = changes.latest()
         # a run that was killed between commit and `settle` leaves an entry that is stored already
         if ConfigVersion.objects.filter(version=entry.version, signed=entry.signed).exists():
-            said = f"Config {entry.version} was imported already."
+            said = f"Config {version_text(entry.version)} was imported already."
         elif latest is not None and entry.version > latest.version:
             _insert(entry, by, until)
             said = (
-                f"Imported config {entry.version}: {by.name}"
+                f"Imported config {version_text(entry.version)}: {by.name}"
                 f" {switches.summary(verb, entry.name, until)}."
             )
         else:
@@ -217,7 +217,8 @@ def _insert(entry: offline_journal.Entry, by: Actor, until: datetime | None) -> 
         config = document.verify(entry.signed, keys.load_public_keys(settings.SLUICE_KEYS))
     except (ConfigError, KeysError) as error:
         raise ControlError(
-            f"The document for config {entry.version} in the journal {offline_journal.directory()}"
+            f"The document for config {version_text(entry.version)} in the journal"
+            f" {offline_journal.directory()}"
             f" cannot be verified: {str(error).removesuffix('.')}."
         ) from error
     at = datetime.fromtimestamp(entry.at, UTC)
@@ -248,9 +249,10 @@ def _again(entry: offline_journal.Entry, by: Actor, until: datetime | None) -> s
     except Refused as error:
         # such as clearing a switch that has ended meanwhile: recorded, so that no flip is lost
         _note_superseded(entry, by, until, str(error))
-        return f"The flip of config {entry.version} no longer applies: {error}"
+        return f"The flip of config {version_text(entry.version)} no longer applies: {error}"
     return (
-        f"Config {entry.version} was taken by another change; made the flip again as config"
+        f"Config {version_text(entry.version)} was taken by another change; made the flip again"
+        " as config"
         f" {row.version}."
     )
 
@@ -298,13 +300,17 @@ def _merge(config: Config) -> str:
         action="config.adopt",
         subject="config",
         summary=(
-            f"took over the switches of another config {config.version}, published while"
+            f"took over the switches of another config {version_text(config.version)}, published"
+            " while"
             " PostgreSQL was down"
         ),
         edit=lambda ours: msgspec.structs.replace(ours, switches=config.switches),
         within=lambda made, _: _follow(config, made),
     )
-    return f"Took over the switches of another config {config.version} as config {row.version}."
+    return (
+        f"Took over the switches of another config {version_text(config.version)} as config"
+        f" {version_text(row.version)}."
+    )
 
 
 def _take_over(config: Config, signed: bytes) -> str:
@@ -317,10 +323,12 @@ def _take_over(config: Config, signed: bytes) -> str:
         reason=ADOPTED,
         action="config.adopt",
         subject="config",
-        summary=f"took over config {config.version}, published while PostgreSQL was down",
+        summary=(
+            f"took over config {version_text(config.version)}, published while PostgreSQL was down"
+        ),
         config_version=row,
     )
-    return f"Took over config {config.version} from the config store."
+    return f"Took over config {version_text(config.version)} from the config store."
 
 
 def _follow(config: Config, row: ConfigVersion) -> None:

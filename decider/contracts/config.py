@@ -34,6 +34,10 @@ ALL_ML: Final = "all_ml"
 OBSERVE_ONLY: Final = "observe_only"
 
 
+# Versions in an epoch. An epoch begins when the console's database was restored: it no longer knows
+# which versions it had given out, and the first of a new epoch is above them all. Chosen: more than
+# anyone changes, and twenty bits of epochs still fit what JSON readers count exactly.
+EPOCH: Final = 1 << 32
 # Newest document format that this code reads; it reads every older one. See `ADDED`.
 FORMAT: Final = 4
 
@@ -322,6 +326,17 @@ def read_public_keys(path: Path) -> dict[str, Ed25519PublicKey]:
     lines = path.read_text(encoding="ascii").split()
     found = [Ed25519PublicKey.from_public_bytes(bytes.fromhex(line)) for line in lines]
     return {key_id(key): key for key in found}
+
+
+def version_text(version: int) -> str:
+    """Return a version as people read it: 9, and 1.3 for the third of the first epoch."""
+    epoch, number = divmod(version, EPOCH)
+    return f"{epoch}.{number}" if epoch else str(number)
+
+
+def next_epoch(version: int) -> int:
+    """Return the first version of the epoch after that of `version`."""
+    return (version // EPOCH + 1) * EPOCH + 1
 
 
 def sign(config: Config, key: Ed25519PrivateKey) -> bytes:

@@ -159,9 +159,7 @@ REASONS: dict[Reason, ReasonInfo] = {
     Reason.HARMLESS: ReasonInfo(
         Stage.TRIAGE, "it is within its plan and nothing about it stands out"
     ),
-    Reason.BURST_EXHAUSTED: ReasonInfo(
-        Stage.TRIAGE, "its burst is used up, and with it any headroom it has"
-    ),
+    Reason.BURST_EXHAUSTED: ReasonInfo(Stage.TRIAGE, "its burst is used up"),
     Reason.RISK_LOW: ReasonInfo(Stage.RANK, "its risk is low enough for what it is worth"),
     Reason.RISK_HIGH: ReasonInfo(Stage.RANK, "its risk is too high for what it is worth"),
     Reason.VALUE_HIGH: ReasonInfo(Stage.RANK, "it is worth more than it costs"),
@@ -175,7 +173,7 @@ REASONS: dict[Reason, ReasonInfo] = {
         Stage.RERANK, "its tenant uses more than its fair share of a busy service"
     ),
     Reason.ERROR_BUDGET_SPENT: ReasonInfo(
-        Stage.RERANK, "too little of its false-throttle error budget is left to refuse it"
+        Stage.RERANK, "its error budget holds too few wrong refusals to refuse it"
     ),
     Reason.WAITED: ReasonInfo(
         Stage.RERANK, "it was refused before and waited as it was told, so a place was kept for it"

@@ -86,7 +86,7 @@ class Agent:
         self.rules = Held()
         self.document_error = ""
         self.file_error = ""
-        self._refused = b""
+        self._refused = self._in_use = b""
         self._written: Held | None = None
         self._good_until = -math.inf
         """Until when the rules written are those in force, unix seconds."""
@@ -113,10 +113,26 @@ class Agent:
             return
         self.document_error = ""
         if self.config is not None and config.version <= self.config.version:
+            self._look_at_older(data, config.version)
             return
-        self.config, self._good_until = config, -math.inf
+        self.config, self._good_until, self._in_use = config, -math.inf, data
         if keep:
             self._keep(data)
+
+    def _look_at_older(self, data: bytes, version: int) -> None:
+        """Say that the store holds a document that will not be followed. Documents come from it
+        alone and one after the other, so an older one is no late one.
+        """
+        if data == self._in_use:
+            return
+        assert self.config is not None
+        self._refused = data
+        self.document_error = (
+            f"config {configs.version_text(version)} is not followed: config"
+            f" {configs.version_text(self.config.version)} is in force here. Was the database"
+            " restored? Then `manage.py restored` makes gateways follow it"
+        )
+        log.error("%s", self.document_error)
 
     def _keep(self, data: bytes) -> None:
         try:

@@ -51,6 +51,9 @@ class Keeper:
         self._keys, self._models, self._fetch_model = keys, models, fetch_model
         self._file_seen: tuple[int, int] | None = None
         self._refused = b""
+        self._in_force = b""
+        self._older = b""
+        """Document that the last poll brought although it is older than the one in force."""
         self._loading: asyncio.Task[None] | None = None
         self._unkept: list[tuple[bytes, Ack]] = []  # in force, not on disk yet, oldest first
         self._keeping: asyncio.Task[None] | None = None
@@ -67,7 +70,8 @@ class Keeper:
 
     def offer(self, data: bytes, source: str) -> bool:
         """Verify a signed document and apply it when it is newer than the one in force. Return
-        whether it was applied. A refused document is acked once, with the reason.
+        whether it was applied. A refused document is acked once, with the reason, and so is an
+        older one that stays in the store.
         """
         received_at, started = time.time(), time.perf_counter()
         try:
@@ -80,15 +84,39 @@ class Keeper:
                 self._send(self._made(self.version, received_at, started, source, error=str(error)))
             return False
         if config.version <= self.version:
+            self._look_at_older(data, config.version, received_at, started, source)
             return False
         # Read before it changes: the kill-switch page shows when the old document last decided.
         old_decision_at = self.engine.last_decision_at if self.version else 0.0
         self.engine.apply(config, self._model_for(config))
-        self.last_error = ""
+        self.last_error, self._in_force = "", data
         ack = self._made(config.version, received_at, started, source, last_old=old_decision_at)
         # a document that was read from disk need not be written there
         self._send(ack) if source == "disk" else self._keep(data, ack)
         return True
+
+    def _look_at_older(
+        self, data: bytes, version: int, received_at: float, started: float, source: str
+    ) -> None:
+        """Ack a document that the store holds although a newer one is in force here, or another one
+        of the same version: the console's database was restored, and nothing that it publishes
+        would be followed.
+        """
+        # A push may overtake the answer to a poll, so only what two polls brought is the store's.
+        if source != "poll" or data in (self._in_force, self._refused):
+            return
+        if data != self._older:
+            self._older = data
+            return
+        self._refused = data
+        here = "another document of that version" if version == self.version else "a newer one"
+        error = (
+            f"config {configs.version_text(version)} is not followed: {here} is in force here,"
+            f" config {configs.version_text(self.version)}."
+            " Was the database restored? Then `manage.py restored` makes deciders follow it"
+        )
+        self.last_error = f"config from the store refused: {error}"
+        self._send(self._made(version, received_at, started, source, error=error))
 
     def _model_for(self, config: Config) -> Model | None:
         """Return the model to use at once: the running one, until the named one is loaded."""

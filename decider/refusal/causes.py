@@ -54,9 +54,10 @@ CAUSES: dict[str, Cause] = {
             "Many of the requests were retries.",
             wait="Wait as long as Retry-After says before trying again.",
         ),
-        # No sentences for spread, writes and identity: their features are signs of abuse.
+        # No sentences for spread, writes and identity: their features are signs of abuse. Sign-ins
+        # are writes, so that one reason tells both.
         Cause("SPREAD", "Spread of requests"),
-        Cause("WRITES", "Writes"),
+        Cause("WRITES", "Writes and sign-ins"),
         Cause(
             "QUOTA",
             "Daily quota",
@@ -90,7 +91,8 @@ CAUSES: dict[str, Cause] = {
         Cause(
             "VALUE",
             "What the request is worth",
-            "Other requests were put first. Leave out requests that nobody needs at once.",
+            "The service was busy and served other requests first. Do what is not urgent at another"
+            " hour.",
         ),
         Cause(
             "UNKNOWN_APP",

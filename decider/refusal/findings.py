@@ -23,10 +23,18 @@ MOST = 4
 # do not outweigh a strong one that nobody then reads of.
 MOST_MEMBERS, LEAST_SHARE = 3, 1.0 / 3.0
 # A value stands out from what was usual by more than this share of it. Chosen: nobody who reads
-# "only 0.19, usual 0.2" takes that for a reason.
-LEAST_DIFFERENCE = 0.1
+# "only 0.17, usual 0.2" takes that for a reason.
+LEAST_DIFFERENCE = 0.2
 # Units whose numbers stand for words, so that a difference as a share of the number means nothing.
 _WORDS = ("hour", "level", "flag")
+
+
+# What a high value of a feature says of an app's pace: 1 faster, -1 slower. The others say neither.
+_FASTER = {
+    k: -1 if feature.name == "seconds_since_last" else 1
+    for k, feature in enumerate(FEATURES)
+    if feature.name.startswith(("rate_", "pace_over_", "cost_rate_", "seconds_since_last"))
+}
 
 
 class Finding(NamedTuple):
@@ -40,7 +48,8 @@ class Finding(NamedTuple):
     """Sum of its members' SHAP values, log-odds, or of all the cause's if that is less; above 0."""
     members: tuple[int, ...]
     """The features that tell it, strongest first: of those that stand out and spoke against the
-    request, the strongest, and others that weigh nearly as much.
+    request, the strongest, and others that weigh nearly as much. None says fast where another says
+    slow.
     """
 
     @property
@@ -124,7 +133,7 @@ def findings(
         # not count: they would lend their weight to a feature that hardly matters.
         weight = sum(contributions[k] for k in members if contributions[k] < 0.0 or k in adverse)
         if adverse and weight > 0.0:
-            named = _members(adverse, contributions)
+            named = _members(adverse, contributions, values, usual)
             heavy.append((min(weight, sum(contributions[k] for k in named)), named))
     heavy.sort(key=lambda one: -one[0])
     found = []
@@ -135,10 +144,22 @@ def findings(
     return found
 
 
-def _members(adverse: list[int], contributions: Sequence[float]) -> list[int]:
+def _members(
+    adverse: list[int],
+    contributions: Sequence[float],
+    values: Sequence[float],
+    usual: Sequence[float] | None,
+) -> list[int]:
     """Return the features that tell a finding, strongest first."""
-    ordered = sorted(adverse, key=lambda k: -contributions[k])[:MOST_MEMBERS]
-    return [k for k in ordered if contributions[k] >= LEAST_SHARE * contributions[ordered[0]]]
+    ordered = sorted(adverse, key=lambda k: -contributions[k])
+    least, told, pace = LEAST_SHARE * contributions[ordered[0]], [], 0
+    for k in ordered:
+        its = _FASTER.get(k, 0) * (1 if is_high(k, values[k], usual) else -1)
+        if contributions[k] < least or its * pace < 0:
+            continue
+        told.append(k)
+        pace = pace or its
+    return told[:MOST_MEMBERS]
 
 
 def told(action: Action, reason: Reason, found: Sequence[Finding]) -> tuple[tuple[str, str], ...]:

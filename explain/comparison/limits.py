@@ -46,7 +46,14 @@ FIRED: dict[Reason, str] = {
     Reason.HARMLESS: "cheap",
 }
 # "below" and "over" only warn: most of these limits weigh in the decision and do not refuse alone.
-LEVELS = {"within": "ok", "below": "warn", "over": "warn", "spent": "bad", "not asked": "off"}
+LEVELS = {
+    "within": "ok",
+    "model asked": "ok",
+    "below": "warn",
+    "over": "warn",
+    "spent": "bad",
+    "not asked": "off",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ class Limit:
     after: str
     """State after the decision; a dash when the decision does not move it."""
     word: str
-    """within, below, over, spent or not asked."""
+    """within, below, over, spent, not asked or model asked."""
     fired: bool
     """Whether the decision's reason is this limit, or the cause that is told."""
 
@@ -141,7 +148,7 @@ def _unknown(see: dict[str, float]) -> _Row:
     # The record holds the wait for the next request, but not how many are left now.
     found, word = ("at least 1", "within") if wait <= 0.0 else ("none", "spent")
     after = "–" if wait <= 0.0 else f"more in {units.wait_span(wait)}"
-    label = "Requests left for apps without a profile"
+    label = "Requests left for unknown apps"
     return "unknown", Stage.GUARD.label, label, found, "set in the config", after, word
 
 
@@ -185,13 +192,13 @@ def _bucket(event: Event, see: dict[str, float], admitted: bool) -> _Row:
 def _cheap(event: Event, score: float, rank_from: float) -> _Row:
     # Without a live model nothing is ranked, so the score had no say.
     asked = event.ml_state == MlState.LIVE
-    word = "not asked" if not asked else "over" if score >= rank_from else "within"
+    word = "not asked" if not asked else "model asked" if score >= rank_from else "within"
     return (
         "cheap",
         Stage.TRIAGE.label,
-        "Cheap score",
+        "Quick score",
         figure(score),
-        f"ranked from {figure(rank_from)}",
+        f"the model is asked from {figure(rank_from)}",
         "–",
         word,
     )
@@ -223,14 +230,29 @@ def _value(event: Event, signals: np.ndarray, see: dict[str, float]) -> _Row:
     # Without a value the model was not asked, and the worth decided nothing.
     if event.value is None:
         return "value", Stage.RANK.label, label, "none", "no model was asked", "–", "not asked"
-    cost = policy.price_for(signals, policy.USE_ALL) * see["cost"]
-    much = price_figure(cost) if cost > 0.0 else "nothing"
-    value, usual = units.told_apart(event.value, see["prior_value"])
-    limit = f"{usual} is usual, serving it costs {much} now"
+    cost, base = serving_cost(signals, see), policy.BASE_WORTH
+    worth, usual = units.told_apart(base + event.value, base + see["prior_value"])
+    limit = f"{usual} is usual, {_serving(cost, see)}"
     # Where nothing is scarce, a low value decides nothing.
-    low = event.value < see["prior_value"] or 0.5 + event.value < cost
+    low = event.value < see["prior_value"] or base + event.value < cost
     word = "below" if low and cost > 0.0 and service_is_short(see) else "within"
-    return "value", Stage.RANK.label, label, value, limit, "–", word
+    return "value", Stage.RANK.label, label, worth, limit, "–", word
+
+
+def serving_cost(signals: np.ndarray, see: dict[str, float]) -> float:
+    """Return what serving a request cost at the price of its tenant, in ordinary requests, as its
+    worth is. `see`: the signals by name.
+    """
+    return float(policy.price_for(signals, policy.USE_ALL)) * see["cost"]
+
+
+def _serving(cost: float, see: dict[str, float]) -> str:
+    """Return as a clause what serving a request costs, and why it costs nothing at a price."""
+    if cost > 0.0:
+        return f"serving it costs {price_figure(cost)} now"
+    if service_is_short(see) and see["service_price"] > 0.0:
+        return "serving it costs nothing, as its tenant uses less than its share"
+    return "serving it costs nothing now"
 
 
 def _service(event: Event, config: Config, see: dict[str, float]) -> _Row:
@@ -309,7 +331,7 @@ def _loads(*loads: float) -> tuple[str, ...]:
 def _budget(
     event: Event, config: Config, signals: np.ndarray, see: dict[str, float], admitted: bool
 ) -> _Row:
-    left, label = see["error_budget_left"], "False throttles it may still suffer"
+    left, label = see["error_budget_left"], "Wrong refusals it may still get"
     if math.isinf(left):
         return "budget", Stage.RERANK.label, label, "–", "none", "–", "within"
     rate, wrong = see["error_budget_rate"], 0.0 if event.risk is None else 1.0 - event.risk

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from control.config import documents
 from decider.contracts.artifact import ArtifactError
-from decider.contracts.config import ALL_ML, Config, engaged
+from decider.contracts.config import ALL_ML, Config, engaged, version_text
 from decider.contracts.event import Event
 from decider.contracts.features import FEATURES, format_value
 from decider.contracts.units import told_apart, wait_span
@@ -82,7 +82,9 @@ def replay_record(d: Decision, event: Event, config: Config | None) -> Replay:
     to the bit, in words.
     """
     if config is None:
-        return Replay("off", "Not replayed", f"config {d.config_version} is not kept here")
+        return Replay(
+            "off", "Not replayed", f"config {version_text(d.config_version)} is not kept here"
+        )
     model = find_model(d.model) if d.risk is not None else None
     try:
         again = replay.decide_again(event, config, model)
@@ -159,7 +161,7 @@ def _then(d: Decision, event: Event, config: Config | None) -> Scenario:
     # The record's own action and risk are shown even if the replay differs: they are what happened.
     found = replay_record(d, event, config)
     return Scenario(
-        f"As decided then, config {d.config_version}",
+        f"As decided then, config {version_text(d.config_version)}",
         d.action,
         found.detail,
         (),
@@ -193,7 +195,7 @@ def _decide(event: Event, then: Config | None, setting: _Setting) -> Again:
 def _now(d: Decision, event: Event, then: Config | None, setting: _Setting) -> Scenario:
     again = _decide(event, then, setting)
     off = ", All ML engaged" if setting.ml_state == MlState.SWITCHED_OFF else ""
-    title = f"As decided now, config {setting.config.version}{off}"
+    title = f"As decided now, config {version_text(setting.config.version)}{off}"
     because = _trace_cause(event, then, setting, again) if again.action != d.action else ()
     note = _note(d, again)
     if again.action == d.action and then is not None and setting.config.version != d.config_version:
@@ -221,7 +223,8 @@ def _trace_cause(
     if then is None:
         return (
             (
-                f"Config {event.config_version} is not kept here, so what changed since cannot be"
+                f"Config {version_text(event.config_version)} is not kept here, so what changed"
+                " since cannot be"
                 " said."
             ),
         )

@@ -47,6 +47,9 @@ LATE_S = 15.0
 # Participants below which a group is not shown. Chosen: with fewer, a participant who knows its own
 # load could work out another's.
 FEWEST = 5
+# Kept decisions below which no share is told. Chosen: from one to four, a share's interval takes up
+# most of the scale.
+FEWEST_KEPT = 5
 # The normal quantile of a two-sided 95% interval, which the panel names.
 Z95 = 1.96
 
@@ -204,6 +207,14 @@ def estimate_shared_load(d: Decision, now: float | None = None) -> SharedLoad | 
             False,
         )
     groups = _groups(d, scope, documents.config(d.config_version))
+    if 0 < sum(g.kept for g in groups) < FEWEST_KEPT:
+        return SharedLoad(
+            _limit(d, scope),
+            f"Too few admitted requests of {_when(d)} were kept to say who loaded it.",
+            (),
+            0,
+            False,
+        )
     parts, suppressed = compute_shares(groups, "This credential" if scope == "app" else "This app")
     kept = None if suppressed else sum(g.kept for g in groups)
     return SharedLoad(

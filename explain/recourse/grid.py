@@ -126,7 +126,9 @@ def list_levels(
             )
         case "spread":
             lasts = float(x[F["rate_60s"]]) <= _lasting(s)
-            return _NONE if quota or not lasts else _round_down(less, float(x[F["rate_60s"]]))
+            # No faster than the plan lasts: the bucket of who keeps a faster pace runs empty again.
+            most = min(less, _lasting(s))
+            return _NONE if quota or not lasts else _round_down(most, float(x[F["rate_60s"]]))
         case "pace":
             return (
                 _NONE

@@ -20,7 +20,7 @@ from control.config import documents
 from decider.contracts.features import INDEX, SCHEMA
 from decider.contracts.ids import format_decision_id
 from decider.contracts.units import plan_figure, spoken_span
-from decider.contracts.vocabulary import HTTP_STATUS, Action, Reason, Stage
+from decider.contracts.vocabulary import HTTP_STATUS, Action, MlState, Reason, Stage
 from decider.engine.routing import endpoints_at
 from decider.http import problem, responses
 from decider.refusal.receipt import Receipt
@@ -72,6 +72,8 @@ class CustomerCase:
     """The app's own requests a second over ten seconds."""
     hurried: bool = False
     """Whether some of the app's latest requests came back before the wait they were told."""
+    late: bool = False
+    """Whether we had no time for the usual check, so that a simpler limit decided."""
     batch: str = ""
     """Endpoint that takes many items at once, as the response named it; empty for none."""
     batch_helps: bool = True
@@ -108,6 +110,8 @@ def _write(case: CustomerCase, cause: Cause, action: Action) -> CustomerTexts:
     why_so = texts.why_known if texts.why_known and _knows(cause, case) else texts.why
     now = words.BATCH_KNOWN if action == Action.BATCH and case.batch else words.NOW[action]
     # Templates are filled last and once: a name with braces in it is never a template itself.
+    if cause == Cause.ALLOWANCE and case.late:
+        why_so = f"{why_so} {words.LATE}"
     parts = [
         f"{words.WHAT[action]} {why_so}",
         f"{now} {_advice(cause, action, case)}".strip(),
@@ -123,6 +127,9 @@ def _advice(cause: Cause, action: Action, case: CustomerCase) -> str:
     """Return how to avoid such an answer next time, and after a block whom to ask."""
     if action == Action.BATCH and cause in words.NOT_IN_BATCHES:
         return ""
+    # It was just asked to change: to send batches.
+    if action == Action.BATCH and words.CAUSE_TEXTS[cause].advice == words.PATIENCE:
+        return words.HURRIED if case.hurried else ""
     # A customer who was told no wait must not read that waiting helps.
     unsaid = cause in words.ABOUT_WAITING and not action.waits
     advice = "" if unsaid else words.CAUSE_TEXTS[cause].advice
@@ -229,6 +236,7 @@ def build_case(
         burst=seen.get("bucket_burst"),
         quota=seen.get("quota_limit"),
         pace=_feature(d, "rate_10s"),
+        late=d.ml_state in (MlState.LATE, MlState.DECIDER_LATE),
         hurried=(_feature(d, "early_retry_share_60s") or 0.0) > 0.0,
         batch=_batch(d),
         batch_helps=batch_helps,

@@ -15,7 +15,7 @@ from decider.contracts.vocabulary import Action
 from decider.refusal.causes import SIGNS_OF_ABUSE, TELLING
 
 # Version of the catalogue, shown beside each text: a reply can be traced to its wording.
-VERSION = 8
+VERSION = 9
 
 # Every field that a text may name. A closed list, so that a new text cannot tell more by mistake.
 FIELDS = frozenset(
@@ -176,6 +176,8 @@ HURRIED = (
     "Some of your app’s latest requests came back before the wait that they were told. Please let"
     " it wait as long as the Retry-After field says."
 )
+# Added where a simpler limit decided because we were late.
+LATE = "We had no time for our usual check, so only this simpler limit applied."
 REVIEW = "If you think this was wrong, reply with the reference below and a person will look at it."
 
 CAUSE_TEXTS: dict[Cause, CauseTexts] = {
@@ -242,10 +244,9 @@ CAUSE_TEXTS: dict[Cause, CauseTexts] = {
         "To lower the chance of this, spread your requests over time.",
     ),
     Cause.BEHIND: CauseTexts(
-        "Our automatic protection put other requests first.",
-        "Our automatic protection put other requests first",
-        "To lower the chance of this, leave out requests that nobody needs, and do what is"
-        " not urgent at another hour.",
+        "Our service was busy and served other requests first.",
+        "Our service was busy and served other requests first",
+        "To lower the chance of this, do what is not urgent at another hour.",
     ),
     Cause.PACE: CauseTexts(
         "Our automatic protection limited it, mainly because of how quickly requests from your app"
@@ -308,11 +309,11 @@ CAUSE_TEXTS: dict[Cause, CauseTexts] = {
 WHAT: dict[Action, str] = {
     Action.ADMIT: "At {when}, a request from {app} was accepted.",
     Action.DEFER: (
-        "At {when}, a request from {app} was delayed (HTTP {status}, Retry-After {wait}). Please"
+        "At {when}, a request from {app} was not served (HTTP {status}, Retry-After {wait}). Please"
         " retry after {wait_words}."
     ),
     Action.BATCH: (
-        "At {when}, a request from {app} was delayed (HTTP {status}, Retry-After {wait}). Please"
+        "At {when}, a request from {app} was not served (HTTP {status}, Retry-After {wait}). Please"
         " send many items in one request, or retry after {wait_words}."
     ),
     Action.SHED: (

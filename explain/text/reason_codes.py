@@ -18,6 +18,10 @@ from explain.shap.waterfall import Waterfall
 __all__ = ["MOST", "ReasonCode", "rank_reasons", "write_because", "write_clause"]
 
 
+# Risk points from which on a difference shows with two digits.
+_SEEN = 0.005
+
+
 @dataclass(frozen=True, slots=True)
 class ReasonCode:
     """One adverse cause, told by the feature that weighs most in it."""
@@ -38,10 +42,19 @@ class ReasonCode:
     effect of its own. `text` tells them too.
     """
 
+    less: float = 0.0
+    """Risk points that other features of its cause took off: what it tells weighs so much more."""
     slow: bool = False
     """Whether it says that the app sent little or long ago."""
     first: str = ""
     """The first sentence of `text`, without its full stop."""
+
+    @property
+    def whole_text(self) -> str:
+        """`text`, and what other features of its cause took off where that can be seen."""
+        if self.less < _SEEN:
+            return self.text
+        return f"{self.text} Others of its kind took {self.less:.2f} off."
 
     @property
     def cause(self) -> str:
@@ -188,7 +201,10 @@ _SLOW = frozenset(
 def _reason(finding: Finding, fall: Waterfall) -> ReasonCode:
     """Return a finding in words."""
     lead, *others = (_tell(k, fall) for k in finding.members)
-    lead = replace(lead, effect=fall.effect(finding.weight))
+    less = fall.effect(sum(fall.contributions[k] for k in finding.members)) - fall.effect(
+        finding.weight
+    )
+    lead = replace(lead, effect=fall.effect(finding.weight), less=max(0.0, less))
     if not others:
         return lead
     told = "" if _list_spans(lead.feature, others) else " ".join(one.text for one in others)
@@ -221,14 +237,14 @@ _FEW = 10.0
 
 
 def _write_few(feature: Feature, value: float, fall: Waterfall) -> str:
-    """Return " (about 1 of 3)" for a share of few requests or answers; "" for any other feature."""
+    """Return " (of about 3)" for a share of few requests or answers; "" for any other feature."""
     if feature.name not in COUNTED or not value > 0.0:
         return ""
     count = float(fall.values[INDEX[COUNTED[feature.name]]])
     # NaN is unknown, and fails this
     if not 0.0 < count < _FEW * value:
         return ""
-    return f" (about {max(1, round(count))} of {max(1, round(count / value))})"
+    return f" (of about {max(1, round(count / value))})"
 
 
 def write_clause(reason: ReasonCode) -> str:
@@ -240,7 +256,26 @@ def write_clause(reason: ReasonCode) -> str:
         return alone
     if spans := _list_spans(reason.feature, reason.others):
         return f"{alone}; the same over {spans} adds to it"
+    if (sign_ins := _find_sign_ins(reason)) is not None:
+        return f"{_write_alone(sign_ins)}; these count as writes, too"
     return _enumerate([alone, *map(_write_alone, reason.others)])
+
+
+# Shares of requests that sign in, which are writes, and of all writes.
+_SIGN_INS, _WRITES = "sign_in_share_600s", frozenset({"write_share_60s", "write_share_600s"})
+
+
+def _find_sign_ins(reason: ReasonCode) -> ReasonCode | None:
+    """Return what a reason tells of sign-ins where it tells nothing else but writes of the same
+    share: the same requests. None otherwise.
+    """
+    told = (reason, *reason.others)
+    if len({one.shown_value for one in told}) > 1:
+        return None
+    names = {one.feature.name for one in told}
+    if not names - {_SIGN_INS} or not names - {_SIGN_INS} <= _WRITES:
+        return None
+    return next((one for one in told if one.feature.name == _SIGN_INS), None)
 
 
 def _enumerate(clauses: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from decider.contracts.units import figure, plan_figure, told_apart, two_digits, whole_left
 from decider.contracts.vocabulary import Action, Stage
+from decider.policy import BASE_WORTH
 from decider.whatif.replay import StageTrace
 from decisions.models import Decision
 
@@ -103,7 +104,7 @@ def _triage(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
     # Below 1 token the bucket is empty, but the headroom begins only below 0.
     into = _into_headroom(facts, -tokens) if tokens < 0 else ""
     cheap = (
-        f"Cheap score {figure(_n(facts, 'cheap_score'))}, ranked from"
+        f"Quick score {figure(_n(facts, 'cheap_score'))}; the model is asked from"
         f" {figure(_n(facts, 'rank_from'))}."
     )
     return f"Burst bucket: {_bucket(facts, into)} {cheap}"
@@ -130,7 +131,8 @@ def _rank(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
     if not one.ran:
         return "No model was asked."
     prior = _n(facts, "prior_risk")
-    return f"Risk {figure(d.risk)}, where its cohort has {figure(prior)}. Value {figure(d.value)}."
+    worth = "" if d.value is None else f" Worth {figure(BASE_WORTH + d.value)}."
+    return f"Risk {figure(d.risk)}, where its cohort has {figure(prior)}.{worth}"
 
 
 def _rerank(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
@@ -147,7 +149,7 @@ def _rerank(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
         share = f" Tenant at {times} × its fair share."
     left = _n(facts, "error_budget_left")
     # Infinite where its tier has no budget.
-    budget = f" {left:.2f} false throttles left in its budget." if math.isfinite(left) else ""
+    budget = f" {left:.2f} wrong refusals left in its budget." if math.isfinite(left) else ""
     place = " It waited as it was told, so a place was kept for it." if _waited(facts) else ""
     return f"{load}{share}{budget}{place}"
 

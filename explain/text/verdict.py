@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from decider.contracts import units
+from decider.contracts.signals import unpack
 from decider.contracts.units import told_apart, wait_span
 from decider.contracts.vocabulary import (
     HTTP_STATUS,
@@ -22,10 +23,12 @@ from decider.contracts.vocabulary import (
     Reason,
     Stage,
 )
+from decider.policy import BASE_WORTH
 from decider.refusal.true_cause import find_true_cause
 from decider.whatif.replay import Thresholds
 from decisions import reason_text
 from decisions.models import Decision
+from explain.comparison import limits
 from explain.text import reason_codes
 
 DID = {
@@ -161,9 +164,13 @@ def _worth(d: Decision) -> str:
     seen = reason_text.signals(d)
     if seen is None or d.value is None:
         return ""
-    value, usual = told_apart(d.value, seen["prior_value"])
+    worth, usual = told_apart(BASE_WORTH + d.value, BASE_WORTH + seen["prior_value"])
+    cost = limits.serving_cost(unpack(bytes(d.signals)), seen)
     did = DID[Action(d.action)]
-    return f"its worth was {value}; at the usual {usual} it would not have been {did}."
+    return (
+        f"it was worth {worth} and serving it cost {units.price_figure(cost)} just then; worth the"
+        f" usual {usual}, it would not have been {did}."
+    )
 
 
 def _risk(d: Decision, thresholds: Thresholds | None) -> str:
@@ -175,7 +182,7 @@ def _risk(d: Decision, thresholds: Thresholds | None) -> str:
         return worth
     # One band: the same action at every risk, so naming a threshold would be false.
     if len(thresholds.bands) == 1:
-        return f"the risk was {risk}, and at any other risk it would have been {did} too."
+        return f"risk {risk} played no part: at any other it would have been {did} too."
     if Action(d.action) == Action.ADMIT or thresholds.up is None:
         following = next(((r, a) for r, a in thresholds.bands if r > own), None)
         if following is None:
@@ -184,7 +191,7 @@ def _risk(d: Decision, thresholds: Thresholds | None) -> str:
         if Action(d.action) != Action.ADMIT:
             # The risk did not cause the refusal: below the next threshold all risks get this
             # action.
-            return f"the risk was {risk}, and at any risk below {cut} it would have been {did} too."
+            return f"risk {risk} played no part: at any below {cut} it would have been {did} too."
         then = DID[Action(following[1])]
         return f"risk {risk}, below the {cut} from which it would have been {then}."
     risk, cut = units.cut_figures(own, thresholds.up)
@@ -194,5 +201,6 @@ def _risk(d: Decision, thresholds: Thresholds | None) -> str:
     )
     if Reason(d.reason) == Reason.BURST_EXHAUSTED and admitted_below:
         return f"its bucket had no room at risk {risk}; below {cut} it would have been admitted."
+    # The headline says how short of room it was.
     short = f"{d.service} was short of room; " if Action(d.action) == Action.SHED else ""
     return f"{short}risk {risk}, at or above the {cut} from which this request is {did}."

@@ -60,6 +60,18 @@ def test_a_node_that_started_after_the_change_never_ran_the_old_state(valkey, ma
     assert (reached.complete, reached.ms) == (True, None)
 
 
+def test_a_node_that_follows_a_later_version_and_does_not_go_back_has_refused(
+    valkey, made_at
+) -> None:
+    """After a restore of the database, its heartbeat alone would count as an ack."""
+    beat(valkey, status("d01", config_version=9))
+    beat(valkey, status("d02", config_version=9))
+    ack(valkey, 3, "d01", ok=False, error="config 3 is not followed")
+    reached = acks.reach(3, made_at, True, time.time())
+    assert [node.state for node in reached.nodes] == [NodeState.REFUSED, NodeState.ACKED]
+    assert reached.late[0].error == "config 3 is not followed"
+
+
 def test_a_refusal_acked_under_the_running_version_is_found(valkey, made_at) -> None:
     beat(valkey, status("d01", config_version=4))
     ack(valkey, 4, "d01", ok=False, error="the signature does not match")

@@ -66,6 +66,55 @@ def test_a_newer_document_is_applied_and_acked_and_an_older_one_ignored(tmp_path
     assert kept.acks.empty()
 
 
+@pytest.mark.parametrize(
+    ("stored", "why"),
+    [
+        (document(3), "config 3 is not followed: a newer one is in force here, config 9."),
+        (
+            document(9, issued_at=7.0),
+            "config 9 is not followed: another document of that version is in force here, config 9",
+        ),
+    ],
+)
+def test_a_store_that_holds_what_is_not_followed_is_told_why_once(
+    tmp_path: Path, stored: Config, why: str
+) -> None:
+    """As after a restore of the console's database: its switches would be ignored in silence."""
+    kept, data = made(tmp_path), configs.sign(stored, KEY)
+    offer(kept, configs.sign(document(9), KEY), "push")
+    kept.acks.get_nowait()
+    # one answer to a poll may have been overtaken by a push
+    assert not offer(kept, data, "poll")
+    assert kept.acks.empty()
+    for _ in range(3):
+        assert not offer(kept, data, "poll")
+    ack = kept.acks.get_nowait()
+    assert (ack.version, ack.ok, kept.version) == (stored.version, False, 9)
+    assert why in ack.error
+    assert kept.acks.empty()
+    # the console begins an epoch
+    assert offer(kept, configs.sign(document(configs.next_epoch(9)), KEY), "push")
+    assert kept.last_error == ""
+
+
+def test_what_is_in_force_may_stay_in_the_store(tmp_path: Path) -> None:
+    kept, data = made(tmp_path), configs.sign(document(9), KEY)
+    offer(kept, data, "push")
+    kept.acks.get_nowait()
+    for _ in range(3):
+        offer(kept, data, "poll")
+    # an operator's file that was used up is no sign of a restore
+    for _ in range(3):
+        offer(kept, configs.sign(document(4), KEY), "file")
+    assert kept.acks.empty()
+
+
+def test_versions_of_a_new_epoch_are_above_all_of_the_one_before() -> None:
+    assert configs.next_epoch(9) == 2**32 + 1
+    assert configs.next_epoch(2**32 + 77) == 2 * 2**32 + 1
+    assert [configs.version_text(v) for v in (9, 2**32 + 3, 2 * 2**32 + 1)] == ["9", "1.3", "2.1"]
+
+
 def test_the_ack_says_when_the_last_decision_under_the_old_state_was_made(tmp_path: Path) -> None:
     kept = made(tmp_path)
     offer(kept, configs.sign(document(1), KEY), "push")

@@ -125,6 +125,7 @@ def test_a_case_can_carry_nothing_that_must_not_be_told() -> None:
         "hurried",
         "batch",
         "batch_helps",
+        "late",
     }
     assert set(customer.collect_facts(a_case())) == customer_catalogue.FIELDS
 

@@ -138,7 +138,7 @@ def test_a_receipt_alone_is_enough_for_a_text(codes: tuple[str, ...], cause: Cau
         ({"code": "RETRIES_HIGH"}, "wait as long as the Retry-After field says"),
         ({"code": "RETRIES_LOW"}, "We cannot say more about why"),
         ({"action": Action.SHED, "code": "RETRIES_HIGH"}, "put other requests first"),
-        ({"reason": Reason.VALUE_LOW}, "Our automatic protection put other requests first."),
+        ({"reason": Reason.VALUE_LOW}, "Our service was busy and served other requests first."),
         ({"reason": Reason.RISK_LOW}, "We cannot say more about why"),
         (
             {"observed": True, "code": "ABUSE_HISTORY_HIGH"},

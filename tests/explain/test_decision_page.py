@@ -351,7 +351,7 @@ def test_the_page_says_what_the_customer_may_be_told_in_three_forms(events, brow
     page = shown(browser().get(address(refused)))
     reply = html.unescape(re.search(r'id="say-text">(.*?)</p>', page, re.S)[1])
     assert reply.endswith(f"Reference: {format_decision_id(refused.id)}")
-    assert "was delayed (HTTP 429, Retry-After" in reply
+    assert "was not served (HTTP 429, Retry-After" in reply
     body = json.loads(
         html.unescape(re.search(r'id="say-body" tabindex="0">(.*?)</pre>', page, re.S)[1])
     )

@@ -166,10 +166,10 @@ def test_no_refusal_is_decided_for_a_reason_without_a_limit(
 @pytest.mark.parametrize(
     ("seen", "limit", "word"),
     [
-        ({"value": 0.2}, "0.50 is usual, serving it costs nothing now", "within"),
-        ({"value": 0.2, "price": 0.1}, "0.50 is usual, serving it costs 0.10 now", "below"),
-        ({"value": 0.7}, "0.50 is usual, serving it costs nothing now", "within"),
-        ({"value": 0.7, "price": 1.5}, "0.50 is usual, serving it costs 1.50 now", "below"),
+        ({"value": 0.2}, "1.00 is usual, serving it costs nothing now", "within"),
+        ({"value": 0.2, "price": 0.1}, "1.00 is usual, serving it costs 0.10 now", "below"),
+        ({"value": 0.7}, "1.00 is usual, serving it costs nothing now", "within"),
+        ({"value": 0.7, "price": 1.5}, "1.00 is usual, serving it costs 1.50 now", "below"),
         ({"value": None}, "no model was asked", "not asked"),
     ],
 )

@@ -54,9 +54,9 @@ def truths(one: Recorded) -> dict[str, Truth]:
         "cheap": Truth(float(policy.cheap_score(one.features, signals))),
         "from": Truth(tier.rank_from),
         "risk": Truth(math.nan if e.risk is None else e.risk),
-        "value": Truth(math.nan if e.value is None else e.value),
+        "worth": Truth(math.nan if e.value is None else 0.5 + e.value),
         "prior": Truth(seen["prior_risk"]),
-        "usual": Truth(seen["prior_value"]),
+        "usual": Truth(0.5 + seen["prior_value"]),
         "load": Truth(seen["service_utilisation"] * 100),
         "price": Truth(seen["service_price"], "unlike"),
         "cost": Truth(float(policy.price_for(signals, policy.USE_ALL)) * seen["cost"], "unlike"),
@@ -77,10 +77,10 @@ BUCKET = (
     "[, {into3} beyond the headroom of {headroom3}]"
     "[, {below} below empty without a headroom], refills {rate}/s."
 )
-ASKED = " Cheap score {cheap}, ranked from {from}."
+ASKED = " Quick score {cheap}; the model is asked from {from}."
 RERANKED = (
     "{load}% of capacity[, price {price}][, no price].[ Tenant at {share} × its fair share.]"
-    "[ {budget} false throttles left in its budget.]"
+    "[ {budget} wrong refusals left in its budget.]"
     "[ It waited as it was told, so a place was kept for it.]"
 )
 TRACE = {
@@ -102,7 +102,7 @@ TRACE = {
     ),
     Stage.RANK: (
         "No model was asked.",
-        "Risk {risk}, where its cohort has {prior}. Value {value}.",
+        "Risk {risk}, where its cohort has {prior}.[ Worth {worth}.]",
     ),
     Stage.RERANK: ("Nothing was ranked.", f"<service> at {RERANKED}"),
     Stage.FALLBACK: (
@@ -140,15 +140,16 @@ LIMITS = {
         "{burst}, refills {rate}/s[, headroom {headroom}]",
         "[{tokens_after}][−{into_after}, headroom]",
     ),
-    "cheap": ("{cheap}", "ranked from {from}", "–"),
+    "cheap": ("{cheap}", "the model is asked from {from}", "–"),
     "risk": (
         "[{risk}][none]",
         "[changes at {cut}][no risk would change it][no model was asked]",
         "–",
     ),
     "value": (
-        "[{value}][none]",
-        "[{usual} is usual, serving it costs [{cost}][nothing] now][no model was asked]",
+        "[{worth}][none]",
+        "[{usual} is usual, serving it costs [{cost} now][nothing now][nothing, as its tenant uses"
+        " less than its share]][no model was asked]",
         "–",
     ),
     "service": (
@@ -228,10 +229,15 @@ def holds(one: Recorded, row: limits.Limit, cut: float | None) -> None:
             assert same_order(use, fair, seen["tenant_usage"], seen["tenant_fair_share"]), told
         case "value" if e.value is not None:
             assert same_order(row.before, row.limit.split()[0], e.value, seen["prior_value"]), told
+            assert not (row.word == "below" and "costs nothing" in row.limit), told
 
 
 # -- the opening
 
+SHORT = (
+    "[<service> was at {load}% of its capacity]"
+    "[<service> was still recovering from overload ({load2}% load)]"
+)
 CLAUSES = {
     Reason.QUOTA_EXHAUSTED: (
         "its daily quota of {quota} requests is used up: no decider can lease more of it today"
@@ -242,7 +248,8 @@ CLAUSES = {
     ),
     Reason.BURST_EXHAUSTED: (
         "its burst of {burst} requests is used up[, and it gets no headroom beyond it]"
-        "[ and it was {into} into its headroom of {headroom}]",
+        "[ and it was {into} into its headroom of {headroom}: the deeper it goes, the less it may"
+        " do]",
         "its burst of {burst} requests and its headroom of {headroom} are used up",
     ),
     Reason.TOKENS_EMPTY: ("its bucket of {burst} requests, refilled at {rate} a second, was empty"),
@@ -253,9 +260,12 @@ CLAUSES = {
         " {price}, {load}% load)",
     ),
     Reason.TENANT_OVER_SHARE: (
-        "<service> was short of room and its tenant used {share} times its fair share of it",
+        f"{SHORT} and its tenant used {{share}} times its fair share of it",
+        f"{SHORT} and had next to nothing left for a tenant of its tier: {{fair2}} cost units a"
+        " second, of which its tenant used {use2}",
         "higher tiers left no room on <service>, so its tenant's fair share was none",
     ),
+    Reason.VALUE_LOW: (f"{SHORT} and this request was worth less than serving it cost just then",),
 }
 
 
@@ -298,13 +308,14 @@ STATUS = (200, 429, 429, 503, 403)
 LEAD = (
     "<stage> decided: <words>.",
     "<stage> decided: risk {risk}.",
-    "<stage> decided: the risk was {risk}, and at any other risk it would have been <done> too.",
+    "<stage> decided: risk {risk} played no part: at any other it would have been <done> too.",
     "<stage> decided: risk {risk}, below the {cut} from which it would have been <done>.",
     "<stage> decided: [<service> was short of room; ]risk {risk}, at or above the"
     " {cut} from which this request is <done>.",
-    "<stage> decided: the risk was {risk}, and at any risk below {cut} it would have been <done>"
+    "<stage> decided: risk {risk} played no part: at any below {cut} it would have been <done>"
     " too.",
-    "<stage> decided: its worth was {value}; at the usual {usual} it would not have been <done>.",
+    "<stage> decided: it was worth {worth} and serving it cost {cost} just then; worth the usual"
+    " {usual}, it would not have been <done>.",
     "<stage> decided: its bucket had no room at risk {risk}; below {cut} it would have been"
     " <done>.",
 )

@@ -174,7 +174,7 @@ def test_a_page_shows_no_number_that_is_not_the_records(kinds, browser) -> None:
         reader.take(*sentences_of(d))
         check_columns(d, reader, kinds)
         if d.value is not None:
-            reader.read(r"Value ([\d.]+) ", Truth(d.value))
+            reader.read(r"Worth ([\d.]+) ", Truth(0.5 + d.value))
         reader.read(r"Decided in ([\d.]+) ms", Truth(d.latency_us / 1_000.0))
         reader.read(r"Config cfg (\d+)", Truth(float(d.config_version)))
         if d.inclusion_probability < 1.0:

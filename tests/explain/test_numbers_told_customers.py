@@ -22,7 +22,7 @@ from decider.whatif import replay
 from explain.recourse import search
 from explain.text import customer
 from explain.text import receipt as receipt_text
-from explain.text.customer_catalogue import CAUSE_TEXTS, LINE_END, NOW, REFERENCE, WHAT
+from explain.text.customer_catalogue import CAUSE_TEXTS, LATE, LINE_END, NOW, REFERENCE, WHAT
 from tests.explain import records, world
 from tests.explain.records import Recorded
 from tests.explain.sentences import Truth, agrees, as_number, as_seconds, check, read
@@ -94,7 +94,8 @@ def test_every_number_that_a_customer_is_told_is_in_the_record(everything) -> No
         for text in (said.reply, said.line):
             seen["wait"] += check_wait(text, one.wait_s)
         known = [why for why in (cause.why, cause.why_known) if why]
-        whole = [f"{WHAT[action]} {why}" for why in known]
+        late = f"[ {LATE}]"
+        whole = [f"{WHAT[action]} {why}{late}" for why in known]
         parts = said.reply.split("\n\n")
         left = list(parts)
         for fact in sorted(filter(None, facts(one, case)), key=len, reverse=True):

@@ -63,7 +63,7 @@ def test_without_a_median_it_says_so_and_makes_no_comparison() -> None:
         ("distinct_paths_60s", 1.0, "3 times what was usual in training"),
         ("gap_cv", 1.0, "usual in training 1"),  # a ratio has no multiple
         ("app_age", 1.0, ""),
-        ("rate_10s", 2.5, "usual in training 2.5"),  # "1.2 times" would sound like more than it is
+        ("rate_10s", 2.2, "usual in training 2.2"),  # "1.4 times" would sound like more than it is
         ("cost_rate_60s", 5.0, "usual in training 5"),  # too little
         ("rate_10s", 0.0, ""),
     ],
@@ -104,9 +104,25 @@ def test_reasons_are_at_most_four_adverse_and_strongest_first(contributions: lis
 
 def test_a_value_that_reads_like_the_median_is_no_reason() -> None:
     assert reason_codes.rank_reasons(fall([3.001] * N_FEATURES, rate_10s=1.0)) == []
-    # by a tenth of it at least, or it is no reason to a reader: 3 beside 3.2
-    assert reason_codes.rank_reasons(fall([3.2] * N_FEATURES, rate_10s=1.0)) == []
-    assert reason_codes.rank_reasons(fall([3.5] * N_FEATURES, rate_10s=1.0))
+    # by a fifth of it at least, or it is no reason to a reader: 3 beside 3.5
+    assert reason_codes.rank_reasons(fall([3.5] * N_FEATURES, rate_10s=1.0)) == []
+    assert reason_codes.rank_reasons(fall([3.9] * N_FEATURES, rate_10s=1.0))
+
+
+def test_a_reason_does_not_say_fast_and_slow_at_once() -> None:
+    usual = [1.0] * N_FEATURES
+    built = fall(usual, 3.0, seconds_since_last=1.0, rate_60s=0.9, gap_cv=0.8)
+    (found,) = reason_codes.rank_reasons(built)
+    # long since the last request, so not many a second as well
+    assert [one.feature.name for one in (found, *found.others)] == ["seconds_since_last", "gap_cv"]
+
+
+def test_sign_ins_and_writes_are_one_reason() -> None:
+    """Sign-ins are writes, so apart each would lead the other's list."""
+    built = fall([0.0] * N_FEATURES, 0.8, sign_in_share_600s=1.0, write_share_600s=0.9)
+    (found,) = reason_codes.rank_reasons(built)
+    assert found.first == "80% of ten minutes' requests tried to sign in"
+    assert [one.feature.name for one in found.others] == ["write_share_600s"]
 
 
 def test_many_small_effects_of_one_cause_do_not_outweigh_a_strong_one() -> None:
@@ -207,8 +223,8 @@ def test_slow_traffic_as_a_reason_is_said_to_count_against_it(name, value, usual
 @pytest.mark.parametrize(
     ("share", "count", "says"),
     [
-        (0.44, 1.4, "44% (about 1 of 3) of the last minute's answers"),
-        (1.0, 0.6, "100% (about 1 of 1) of the last minute's answers"),
+        (0.44, 1.4, "44% (of about 3) of the last minute's answers"),
+        (1.0, 0.6, "100% (of about 1) of the last minute's answers"),
         (0.44, 44.0, "44% of the last minute's answers"),
         (0.44, math.nan, "44% of the last minute's answers"),
     ],

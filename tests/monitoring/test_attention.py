@@ -101,6 +101,13 @@ def test_deciders_that_do_not_hear_of_the_others_are_named() -> None:
     assert item.detail.startswith("d02: no reports of the other deciders arrive.")
 
 
+def test_deciders_ahead_of_the_published_config_are_told() -> None:
+    nodes = (status("d01", NOW, config_version=2**32 + 9), status("d02", NOW))
+    (item,) = attention.find(Facts(replace(CALM, nodes=nodes)))
+    assert item.title == "Deciders follow a newer config than the console knows"
+    assert item.detail.startswith("d01: config 1.9; published is 7. No switch reaches them.")
+
+
 def test_forged_reports_between_deciders_are_told() -> None:
     nodes = (status("d01", NOW, reports_rejected=3), status("d02", NOW))
     (item,) = attention.find(Facts(replace(CALM, nodes=nodes)))

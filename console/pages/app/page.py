@@ -20,7 +20,7 @@ from control.directory import notes
 from control.models import AppNote, AuditEntry
 from control.policies import effective
 from control.policies.effective import PolicyLine, Subject
-from decider.contracts.config import Config, Override, error_budget_of
+from decider.contracts.config import Config, Override, error_budget_of, version_text
 from decider.contracts.vocabulary import Tier
 from monitoring import fleet
 from monitoring.guardrails import Verdict, judge
@@ -126,8 +126,8 @@ def config_changes() -> list[Happening]:
     return [
         Happening(
             r.at.timestamp(),
-            f"cfg {r.config_version_id}: {r.actor} {r.summary}",
-            f"cfg {r.config_version_id}",
+            f"cfg {version_text(r.config_version_id)}: {r.actor} {r.summary}",
+            f"cfg {version_text(r.config_version_id)}",
             own=False,
         )
         for r in rows

@@ -21,7 +21,7 @@ from decider.contracts.event import Event
 from decider.contracts.features import SCHEMA
 from decider.contracts.units import one_in
 from decider.contracts.vocabulary import Action, Reason, Stage, Tier
-from decider.policy import LONGEST_WAIT_S
+from decider.policy import BASE_WORTH, LONGEST_WAIT_S
 from decider.refusal.findings import findings
 from decider.whatif import replay
 from decider.whatif.replay import ReplayError, Thresholds
@@ -342,6 +342,11 @@ class DecisionPage:
     def risk_text(self) -> str:
         """The risk in figures, told apart from each threshold."""
         return scale_figures(self.d.risk, [band.start for band in self.bands])[0]
+
+    @property
+    def worth(self) -> float | None:
+        """What the request was worth, in ordinary requests; None when no model was asked."""
+        return None if self.d.value is None else BASE_WORTH + self.d.value
 
     @property
     def risk_percent(self) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from console.pages.decision.page import DecisionPage, Explained, named_feature
 from control.config import documents
 from control.directory import apps as directory
+from decider.contracts.config import version_text
 from decider.contracts.features import FEATURES
 from decider.contracts.vocabulary import Action
 from decider.whatif.replay import ReplayError
@@ -33,7 +34,10 @@ def way_of(d: Decision, known: Explained) -> Recourse | None:
     config = documents.config(d.config_version)
     if config is None:
         return Recourse(
-            none=f"Config {d.config_version} is not kept here, so no change can be verified."
+            none=(
+                f"Config {version_text(d.config_version)} is not kept here, so no change can be"
+                " verified."
+            )
         )
     model = scenarios.find_model(d.model)
     try:

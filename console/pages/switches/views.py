@@ -30,6 +30,7 @@ from control.errors import ControlError, StoreUnavailable
 from control.models import SwitchFlip
 from control.switches import switches
 from decider.contracts import units
+from decider.contracts.config import version_text
 
 _VIEW = "control.view_switchflip"
 # Chosen: a week covers the last on-call shift.
@@ -228,7 +229,8 @@ def _reached() -> dict[str, object]:
             "was published" if row.published_at else "is not published; that is retried every 2 s"
         )
         said = (
-            f"Valkey does not answer, so acks cannot be read. Config {row.version} is committed and"
+            f"Valkey does not answer, so acks cannot be read. Config {version_text(row.version)}"
+            " is committed and"
             f" {state}."
         )
         return {"reached": None, "reached_error": said}

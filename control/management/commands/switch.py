@@ -21,6 +21,7 @@ from control.deciders import acks
 from control.errors import ControlError, StoreUnavailable
 from control.models import ConfigVersion
 from control.switches import offline, switches
+from decider.contracts.config import version_text
 
 # Seconds to wait for acks with --wait. Chosen: a decider acks a push within milliseconds and a
 # polled document within seconds. A decider that is silent for longer must be looked into by itself.
@@ -178,7 +179,7 @@ class Command(BaseCommand):
             else " until someone clears it"
         )
         self.stdout.write(
-            f"“{kind.label}” is {done}{end}, config {version}."
+            f"“{kind.label}” is {done}{end}, config {version_text(version)}."
             f" {kind.cleared if verb == 'clear' else kind.consequence}"
         )
         for path in files:

@@ -62,8 +62,8 @@ TEN_MINUTE_FEATURES: tuple[Feature, ...] = (
         "share",
         "Requests that write, last 10 min",
         "WRITES_10M",
-        "{value} of ten minutes' requests were writes.",
-        "Only {value} of ten minutes' requests were writes.",
+        "{value} of ten minutes' requests were writes, sign-ins included.",
+        "Only {value} of ten minutes' requests were writes, sign-ins included.",
         "counters",
         "WRITES",
     ),
@@ -75,7 +75,7 @@ TEN_MINUTE_FEATURES: tuple[Feature, ...] = (
         "{value} of ten minutes' requests tried to sign in.",
         "Only {value} of ten minutes' requests tried to sign in.",
         "counters",
-        "IDENTITY",
+        "WRITES",
         risk=1,
     ),
     _f(
@@ -86,7 +86,7 @@ TEN_MINUTE_FEATURES: tuple[Feature, ...] = (
         "{value} requests in a minute tried to sign in.",
         "Only {value} requests in a minute tried to sign in.",
         "counters",
-        "IDENTITY",
+        "WRITES",
         risk=1,
     ),
     _f(
@@ -94,8 +94,10 @@ TEN_MINUTE_FEATURES: tuple[Feature, ...] = (
         "bits",
         "Spread over paths, last 20 min",
         "PATH_SPREAD_10M",
-        "Its requests of twenty minutes spread over more paths than usual, as over {value}.",
-        "Its requests of twenty minutes spread over fewer paths than usual, as over {value}.",
+        "Its requests of twenty minutes went to more paths than usual, as many as {value} in equal"
+        " parts.",
+        "Its requests of twenty minutes went to fewer paths than usual, as many as {value} in equal"
+        " parts.",
         "counters",
         "SPREAD",
         owner_controls=True,
