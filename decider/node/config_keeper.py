@@ -70,15 +70,14 @@ class Keeper:
 
     def offer(self, data: bytes, source: str) -> bool:
         """Verify a signed document and apply it when it is newer than the one in force. Return
-        whether it was applied. A refused document is acked once, with the reason, and so is an
-        older one that stays in the store.
+        whether it was applied. A refused one is acked once, with the reason, and so is an older one
+        in the store.
         """
         received_at, started = time.time(), time.perf_counter()
         try:
             config = configs.verify(data, self._keys)
         except ConfigError as error:
-            # Once: the poll brings the same bad document every two seconds.
-            if data != self._refused:
+            if data != self._refused:  # the poll brings the same every two seconds
                 self._refused = data
                 self.last_error = f"config from {source} refused: {error}"
                 self._send(self._made(self.version, received_at, started, source, error=str(error)))

@@ -117,20 +117,27 @@ def read_line(line: bytes) -> LogLine:
     return _of_caddy(_decode_caddys(text)) if _CADDYS in line else _of_formats(_decode(text))
 
 
-def _of_formats(read: _Written) -> LogLine:
-    if read.duration_ms is None:
+def _times(read: _Written) -> tuple[float, float]:
+    """Return when the response ended, unix seconds, and how long it took, ms. Raise ValueError."""
+    took = read.duration_ms
+    if took is None:
         if read.duration_s is None:
             raise ValueError("the line has neither duration_ms nor duration_s")
-        read.duration_ms = 1000 * read.duration_s
-    if read.ended is None:
-        if read.ts is None:
-            raise ValueError("the line has neither ts nor ended")
-        began = read.ts.replace(tzinfo=read.ts.tzinfo or UTC).timestamp()
-        read.ended = began + read.duration_ms / 1000
+        took = 1000 * read.duration_s
+    if read.ended is not None:
+        return read.ended, took
+    if read.ts is None:
+        raise ValueError("the line has neither ts nor ended")
+    began = read.ts.replace(tzinfo=read.ts.tzinfo or UTC).timestamp()
+    return began + took / 1000, took
+
+
+def _of_formats(read: _Written) -> LogLine:
+    ended, took = _times(read)
     return LogLine(
-        read.ended,
+        ended,
         read.status,
-        read.duration_ms,
+        took,
         read.app or "",
         read.request_id or "",
         read.decision or "",

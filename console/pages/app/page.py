@@ -126,8 +126,8 @@ def config_changes() -> list[Happening]:
     return [
         Happening(
             r.at.timestamp(),
-            f"cfg {version_text(r.config_version_id)}: {r.actor} {r.summary}",
-            f"cfg {version_text(r.config_version_id)}",
+            f"cfg {version_text(r.config_version_id or 0)}: {r.actor} {r.summary}",
+            f"cfg {version_text(r.config_version_id or 0)}",
             own=False,
         )
         for r in rows
