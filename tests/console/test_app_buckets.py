@@ -35,7 +35,7 @@ def test_without_a_decider_there_is_no_bucket(signed_in) -> None:
 
 
 def test_a_decider_that_does_not_answer_is_named(signed_in, decider, beat, monkeypatch) -> None:
-    monkeypatch.setattr(buckets, "WAIT_S", 0.2)
+    monkeypatch.setattr(buckets, "WAIT_S", 1.0)
     decider("d01").track(APP, 3)
     beat("d02")
     text = text_of(signed_in("support").get(url("app-gauges"), **HTMX))
