@@ -68,10 +68,10 @@ def measure() -> list[dict[str, object]]:
 NARROWED = (
     "",
     "&action=defer&action=block",
-    "&-action=admit",
+    "&not_action=admit",
     "&stage=rank",
     "&service=exports",
-    "&-service=orders-read&tier=premium",
+    "&not_service=orders-read&tier=premium",
     "&reason=service-overloaded",
     "&arm=live&action=shed",
     "&endpoint=GET+%2Fv2%2Fsearch",

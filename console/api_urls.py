@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from django.urls import path
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from drf_spectacular.views import SpectacularAPIView
+from rest_framework.request import Request
+from rest_framework.response import Response
 
 from console.api import status
 from console.pages.app import api as app_api
@@ -22,6 +25,14 @@ class Schema(SpectacularAPIView):
     """The OpenAPI document of this API."""
 
     permission = "decisions.view_decision"
+
+    @extend_schema(
+        exclude=True, parameters=[OpenApiParameter("format", str, enum=["json", "yaml"])]
+    )
+    def get(self, request: Request) -> Response:
+        """Return the document."""
+        answer: Response = super().get(request)  # type: ignore[no-untyped-call]  # untyped
+        return answer
 
 
 _DECISION = "decisions/<str:decision_id>"

@@ -65,6 +65,8 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "console.frame.middleware.PrivateAnswers",
+    "console.frame.well_formed.WellFormed",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -209,14 +211,15 @@ MEDIA_ROOT = SLUICE_VAR / "media"
 
 # The REST API
 
+_PERMISSIONS = ["console.api.access.RolePermission", "console.api.access.KnownParameters"]
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "knox.auth.TokenAuthentication",
+        "console.api.access.MachineToken",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["console.api.access.RolePermission"],
+    "DEFAULT_PERMISSION_CLASSES": _PERMISSIONS,
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["console.api.bodies.Json"],
     "DEFAULT_THROTTLE_CLASSES": [
         f"console.api.access.{name}Throttle" for name in ("Person", "Stranger", "Scope")
     ],
@@ -242,7 +245,7 @@ SPECTACULAR_SETTINGS = {
     ),
     "SERVE_INCLUDE_SCHEMA": False,
     "SERVE_PUBLIC": True,
-    "SERVE_PERMISSIONS": ["console.api.access.RolePermission"],
+    "SERVE_PERMISSIONS": _PERMISSIONS,
     "COMPONENT_SPLIT_REQUEST": True,
     "SCHEMA_PATH_PREFIX": "/api/v1/",
     "POSTPROCESSING_HOOKS": [
@@ -328,9 +331,11 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "filters": {"own faults": {"()": "console.frame.log_lines.OwnFaults"}},
     "handlers": {
         "stdout": {
             "class": "logging.StreamHandler",
+            "filters": ["own faults"],
             "stream": "ext://sys.stdout",
             "formatter": "line",
         }

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from django.core.exceptions import ImproperlyConfigured
+from drf_spectacular.contrib.knox_auth_token import KnoxTokenScheme
+from drf_spectacular.utils import OpenApiParameter
+from knox.auth import TokenAuthentication
 from redis.exceptions import RedisError
-from rest_framework.exceptions import MethodNotAllowed
+from rest_framework.exceptions import AuthenticationFailed, MethodNotAllowed, ValidationError
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.throttling import AnonRateThrottle, ScopedRateThrottle, UserRateThrottle
@@ -21,6 +26,24 @@ log = logging.getLogger(__name__)
 
 # Methods that show what GET shows, so they need the same permission.
 _LIKE_GET = ("HEAD", "OPTIONS")
+# Bytes of a token that is looked up. Chosen: ours have about 70, and a longer one is none.
+_LONGEST_TOKEN = 200
+
+
+class MachineToken(TokenAuthentication):  # type: ignore[misc]  # knox has no types
+    """Sign-in of a machine by its token. Bytes that no token holds are refused as a wrong one."""
+
+    def authenticate_credentials(self, token: bytes) -> object:
+        """Return the person and the token. Raise AuthenticationFailed."""
+        if len(token) > _LONGEST_TOKEN or not token.isascii() or b"\x00" in token:
+            raise AuthenticationFailed("Invalid token.")
+        return super().authenticate_credentials(token)
+
+
+class MachineTokenScheme(KnoxTokenScheme):  # type: ignore[no-untyped-call]  # as a base
+    """How the OpenAPI document describes that sign-in."""
+
+    target_class = "console.api.access.MachineToken"
 
 
 class RolePermission(BasePermission):
@@ -50,6 +73,53 @@ class RolePermission(BasePermission):
             raise MethodNotAllowed(request.method or "")
         self.message = permissions.refusal(needed)
         return request.user.has_perm(needed)
+
+
+class KnownParameters(BasePermission):
+    """The check of every REST operation that its address holds no parameter but documented ones.
+
+    A mistyped filter that was ignored would answer with everything. The REST framework has no other
+    check that every view passes after sign-in, so this one is among the permissions.
+    """
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        """Raise ValidationError, which names each unknown or repeated parameter."""
+        known = {one.name: one for one in _documented(request, view)}
+        wrong = {
+            name: f"There is no parameter “{name[:_SHOWN]}” here. {_those(known)}"
+            for name in request.query_params
+            if name not in known
+        }
+        given = Counter(name for name, values in request.query_params.lists() for _ in values)
+        wrong |= {
+            name: f"It is given {given[name]} times; give it once."
+            for name, one in known.items()
+            if given[name] > 1 and not one.many
+        }
+        if wrong:
+            raise ValidationError(wrong)
+        return True
+
+
+# Characters of an unknown parameter's name that are repeated: enough to find it.
+_SHOWN = 40
+
+
+def _those(known: Collection[str]) -> str:
+    """Return a sentence with the names of the parameters that there are."""
+    return f"Known are {', '.join(known)}." if known else "This operation takes none."
+
+
+def _documented(request: Request, view: APIView) -> list[OpenApiParameter]:
+    """Return the query parameters that the OpenAPI document has for an operation."""
+    method = "GET" if request.method in _LIKE_GET else str(request.method)
+    # OPTIONS of a view without GET has no handler of its own, and takes no parameter
+    handler = getattr(view, method.lower(), None)
+    if handler is None:
+        return []
+    schema = handler.kwargs["schema"]()
+    schema.view, schema.method = view, method
+    return [one for one in schema.get_override_parameters() if one.location == one.QUERY]
 
 
 def _needed(request: Request, view: APIView) -> str | None:

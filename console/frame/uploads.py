@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 LARGEST = 4_000_000
 
 
+class TooLarge(RequestDataTooBig):
+    """Error for a form over the limit; its text is a sentence for who sent it."""
+
+
 class Bounded(FileUploadHandler):
     """Upload handler: refuses a form by its announced length, and stops a file over the limit."""
 
@@ -32,10 +36,11 @@ class Bounded(FileUploadHandler):
         boundary: str,
         encoding: str | None = None,
     ) -> tuple[QueryDict, MultiValueDict[str, UploadedFile[bytes]]] | None:
-        """Raise RequestDataTooBig (HTTP 400) when the announced length is over the limit."""
+        """Raise TooLarge (HTTP 400) when the announced length is over the limit."""
         if content_length > LARGEST:
-            raise RequestDataTooBig(
-                f"The form has {content_length:,} bytes; the limit is {LARGEST:,}."
+            raise TooLarge(
+                f"The form with its file has {content_length:,} bytes; the limit is {LARGEST:,}."
+                " Split the file."
             )
         return None  # the next handler reads the form
 

@@ -10,16 +10,16 @@ from django.contrib import messages
 from django.contrib.auth import login as sign_in
 from django.contrib.auth import logout as sign_out
 from django.contrib.auth.decorators import login_not_required
+from django.core.exceptions import BadRequest
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseNotModified
 from django.shortcuts import redirect, render, resolve_url
 from django.template.loader import render_to_string
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_POST
 
-from console.frame import layout, problems
+from console.frame import layout, problems, uploads
 from console.frame import sign_in as sign_ins
 from console.frame import status_strip as strips
 from console.frame.app_looks import TICKET
@@ -28,6 +28,10 @@ from control.errors import Refused
 
 # How long a preference is kept, seconds: a year, the longest that seems useful.
 _YEAR_S = 31_536_000
+# Characters of an address to go to; browsers and proxies take about as much.
+_LONGEST_NEXT = 2_000
+# Exceptions whose text is a sentence for who asked.
+_SAID = (BadRequest, uploads.TooLarge)
 # What the API tells a caller in place of an error page, by HTTP status.
 _PROBLEMS = {
     400: "The request is malformed. Check its address, header fields and body.",
@@ -47,13 +51,11 @@ def strip(request: HttpRequest) -> HttpResponse:
     else:
         response = render(request, "partials/strip.html", {"strip": status})
     response["ETag"] = status.etag
-    response["Cache-Control"] = "private, no-cache"
     response["Sluice-Level"] = status.level
     return response
 
 
 @login_not_required
-@never_cache
 @sensitive_post_parameters("password")
 def login(request: HttpRequest) -> HttpResponse:
     """Sign someone in by password, with a pause after repeated failures."""
@@ -122,7 +124,8 @@ def _next(request: HttpRequest) -> str:
     An address elsewhere would let a link to sign-in end on a stranger's page.
     """
     asked = request.POST.get("next") or request.GET.get("next", "")
-    if url_has_allowed_host_and_scheme(
+    # the length first: what follows tries every address of the console on it
+    if len(asked) <= _LONGEST_NEXT and url_has_allowed_host_and_scheme(
         asked, allowed_hosts={request.get_host()}, require_https=request.is_secure()
     ):
         return str(asked)
@@ -130,8 +133,9 @@ def _next(request: HttpRequest) -> str:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """Answer 400: the request is malformed."""
-    return _error(request, 400)
+    """Answer 400, and say what is wrong with the request where that is known."""
+    # the texts of other exceptions are meant for the log
+    return _error(request, 400, str(exception) if isinstance(exception, _SAID) else "")
 
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
@@ -150,17 +154,17 @@ def server_error(request: HttpRequest) -> HttpResponse:
     return _error(request, 503 if away else 500)
 
 
-def _error(request: HttpRequest, status: int) -> HttpResponse:
-    """Return an error page, or a problem for an address of the API.
+def _error(request: HttpRequest, status: int, said: str = "") -> HttpResponse:
+    """Return an error page, or a problem for an address of the API; `said` is its sentence.
 
     The page uses neither database nor session, because these may be what failed.
     """
-    if problem := problems.for_path(request, HTTPStatus(status), _PROBLEMS[status]):
+    if problem := problems.for_path(request, HTTPStatus(status), said or _PROBLEMS[status]):
         return problem
     theme = request.COOKIES.get(layout.THEME_COOKIE, "")
     page = render_to_string(
         f"{status}.html",
-        {"theme": theme if theme in ("light", "dark") else "", "path": request.path},
+        {"theme": theme if theme in ("light", "dark") else "", "path": request.path, "said": said},
     )
     response = HttpResponse(page, status=status)
     if status == 503:

@@ -5,6 +5,7 @@ must be known before Django reads its settings.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -30,6 +31,7 @@ def prepare_environment() -> None:
     """
     var = installation.data_folder()
     _make_writable(var)
+    keep_private(var)
     # as an absolute path, because children may have another current folder
     os.environ["SLUICE_VAR"] = str(var)
     # the marks tell children and settings that a server is ours; its address does not
@@ -58,6 +60,21 @@ def _make_writable(var: Path) -> None:
             f"The data cannot be written to {var}; set SLUICE_HOME, or SLUICE_VAR if you use it, to"
             " a writable folder: SLUICE_HOME=/path/to/folder make run"
         )
+
+
+def keep_private(var: Path) -> None:
+    """Let nobody else read the data: whatever this process and its programs make from here on, and
+    the folders and logs that an earlier version made readable.
+    """
+    os.umask(0o077)
+    logs = var / "log"
+    # only its owner may change a file's mode; what another user owns is that user's to close
+    with suppress(PermissionError):
+        for folder in (var, logs, var / "run"):
+            if folder.is_dir():
+                folder.chmod(0o700)
+        for path in logs.glob("*.log*"):
+            path.chmod(0o600)
 
 
 def postgres_server(var: Path) -> servers.Postgres:

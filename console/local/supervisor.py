@@ -100,7 +100,7 @@ class Supervisor:
             SuperviseError: when it does not answer; its own words are in var/log/supervisord.log.
         """
         for folder in ("log", "run"):
-            (self.var / folder).mkdir(parents=True, exist_ok=True)
+            (self.var / folder).mkdir(parents=True, exist_ok=True, mode=0o700)
         # an earlier supervisord that is still ending must not answer in place of ours
         self._socket.unlink(missing_ok=True)
         config = self.var / "run" / "supervisord.conf"
@@ -108,6 +108,7 @@ class Supervisor:
         config.touch(mode=0o600)
         config.write_text("\n".join(self._config()) + "\n")
         program = [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "-c", str(config)]
+        self.log_path("supervisord").touch(mode=0o600)
         with self.log_path("supervisord").open("ab") as log:
             self._process = subprocess.Popen(
                 launch.tied_command(program),
@@ -118,6 +119,8 @@ class Supervisor:
                 # so that Ctrl-C in the terminal reaches only us, and we stop the programs in order
                 start_new_session=True,
                 pass_fds=keep_open,
+                # logs, and whatever programs write, are for this user alone
+                umask=0o077,
             )
         self._wait_for(self._process)
 

@@ -55,7 +55,7 @@ def check_ticket(text: str) -> str:
     cannot name a ticket.
     """
     text = text.strip()
-    if text and not _TICKET.fullmatch(text):
+    if text and (len(text) > LONGEST_TICKET or not _TICKET.fullmatch(text)):
         raise Refused(
             "A ticket is letters, digits and - _ . / with at least one digit, 2 to 40 characters,"
             " for example SUP-48119."

@@ -76,6 +76,7 @@ _PARAMETER = re.compile(
     r'; *([a-z*][a-z0-9_.*-]*)(?:=(?:(-?\d{1,15})|"((?:[ !#-\[\]-~]|\\["\\])*)"))?'
 )
 _COMMA = re.compile(r"[ \t]*,[ \t]*")
+_ESCAPED = re.compile(r"\\(.)")
 
 
 def parse(value: str) -> dict[str, dict[str, int | str | bool]]:
@@ -106,4 +107,4 @@ def _parameter(match: re.Match[str]) -> int | str | bool:
 
 
 def _unescape(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text)
+    return _ESCAPED.sub(r"\1", text)

@@ -26,7 +26,7 @@ STEP_MS, STEPS = 0.1, 1000
 PATIENCE_S = 0.3
 # Bytes read of Envoy's answer, which is one line for each match.
 MOST_BYTES = 65_536
-_ERRORS = re.compile(r"^http\.[^:]*\.ext_authz\.error: (\d{1,18})$", re.MULTILINE)
+_ERRORS = re.compile(r"^http\.[^:\n]*\.ext_authz\.error: (\d{1,18})$", re.MULTILINE)
 
 log = logging.getLogger("sluice.feedback")
 

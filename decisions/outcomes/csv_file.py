@@ -16,6 +16,15 @@ from decisions.outcomes.reports import Invalid, Report, Reported
 
 # Bytes of a file at most: room for MOST outcomes with notes of usual length.
 LARGEST = 2_000_000
+# First bytes of files that spreadsheets write when nobody chose CSV, and what they are.
+_NO_TEXT = {
+    b"PK\x03\x04": "a workbook (.xlsx or .ods)",
+    b"\xd0\xcf\x11\xe0": "an old workbook (.xls)",
+    b"\x1f\x8b": "compressed (gzip)",
+    b"%PDF": "a PDF",
+}
+# What stands between the columns of files that are almost CSV.
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +63,13 @@ def parse_reports(data: bytes) -> list[tuple[int, Report]]:
     """Return the reports of a file with their line numbers. Raise BadFile with every line that
     cannot be read.
     """
-    if len(data) > LARGEST:
-        raise _whole(f"The file has {len(data):,} bytes; the limit is {LARGEST:,}. Split it.")
+    check_size(len(data))
     rows = _rows(_text(data))
     header = _header(next(rows, (1, []))[1])
     found: list[tuple[int, Report]] = []
     problems: list[LineProblem] = []
     for line, cells in rows:
-        if not any(cells):
+        if not any(cell.strip() for cell in cells):
             continue
         one = _read_line(header, cells, line)
         if isinstance(one, Report):
@@ -77,11 +85,20 @@ def parse_reports(data: bytes) -> list[tuple[int, Report]]:
     return found
 
 
+def check_size(size: int) -> None:
+    """Raise BadFile for a file of more than LARGEST bytes, which need not be read for that."""
+    if size > LARGEST:
+        raise _whole(f"The file has {size:,} bytes; the limit is {LARGEST:,}. Split it.")
+
+
 def _whole(text: str) -> BadFile:
     return BadFile([LineProblem(0, "", text)])
 
 
 def _text(data: bytes) -> str:
+    for start, kind in _NO_TEXT.items():
+        if data.startswith(start):
+            raise _whole(f"The file is {kind}, not CSV. Save it as “CSV UTF-8”.")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -107,15 +124,19 @@ def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
             return
         except csv.Error as error:
             raise BadFile([LineProblem(start, "", f"This is not CSV: {error}.")]) from error
-        yield start, [cell.strip() for cell in cells]
+        yield start, cells
         start = reader.line_num + 1
 
 
 def _header(cells: list[str]) -> list[str]:
     """Return the columns of the file. Raise BadFile."""
-    names = [cell.lower() for cell in cells]
+    names = [cell.strip().lower() for cell in cells]
     all_names, needed = ", ".join(report_input.FIELDS), ", ".join(report_input.REQUIRED)
     known = f"The columns are {all_names}; {needed} must be there."
+    for sign, word in _OTHER_SEPARATORS.items():
+        if len(names) == 1 and sign in names[0]:
+            text = f"The columns are separated by {word}. Save the file as CSV with commas."
+            raise BadFile([LineProblem(1, "", text)])
     if missing := [name for name in report_input.REQUIRED if name not in names]:
         text = f"The header lacks {', '.join(missing)}. {known}"
         raise BadFile([LineProblem(1, missing[0], text)])

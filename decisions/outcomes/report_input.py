@@ -6,6 +6,7 @@ into its own form. An entry point never judges a value itself.
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -33,6 +34,8 @@ _NULLABLE = ("reported_at", "matured_at", "decision")
 # First characters of a text that a spreadsheet would run as a formula (OWASP, CSV Injection). Lists
 # of outcomes end up in spreadsheets, however they came in.
 _FORMULA = ("=", "+", "-", "@")
+# A number as JSON writes it. Python's float() would also take "nan", "1_000" and other digits.
+_NUMBER = re.compile(r"-?[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?")
 # Characters of a wrong value that a message repeats: enough to find it, too few to spread a secret.
 SHOWN = 40
 
@@ -40,9 +43,9 @@ SHOWN = 40
 def read_report(given: Mapping[str, object], number: int = 0) -> Report | list[Problem]:
     """Return a report, or all that is wrong with its values.
 
-    `given` holds values by field: texts (surrounding space does not count), or a number as the
-    weight. An empty text is a value that is not given. `number` is the report's place among
-    several, from 0, and goes into each problem.
+    `given` holds values by field: texts, or a number as the weight. A value is taken as it is
+    written, or refused. An empty text is a value that is not given. `number` is the report's place
+    among several, from 0, and goes into each problem.
     """
     values: dict[str, object] = {}
     found: list[tuple[str, str]] = []
@@ -51,8 +54,6 @@ def read_report(given: Mapping[str, object], number: int = 0) -> Report | list[P
         if name not in FIELDS:
             continue
         raw = given.get(name, "")
-        if isinstance(raw, str):
-            raw = raw.strip()
         if raw == "" or (raw is None and name in _NULLABLE):
             if name in REQUIRED:
                 found.append((name, "It is empty."))
@@ -71,6 +72,8 @@ def _text(raw: object) -> str:
     """Return a value that is a text. Raise ValueError with a whole sentence."""
     if not isinstance(raw, str):
         raise ValueError("It must be text.")
+    if raw != raw.strip():
+        raise ValueError("It begins or ends with white space. Take that out.")
     return raw
 
 
@@ -83,11 +86,6 @@ def _read_text(raw: object) -> str:
             " Begin with a letter or a digit."
         )
     return text
-
-
-def _read_word(raw: object) -> str:
-    """Return a word in lower case: people type "Chargeback", and digests in capitals."""
-    return _read_text(raw).lower()
 
 
 def _read_time(raw: object) -> datetime:
@@ -110,11 +108,13 @@ def _read_weight(raw: object) -> float:
     # True is an int to Python, and no weight
     if isinstance(raw, bool) or not isinstance(raw, int | float | str):
         raise ValueError("It must be a number.")
+    if isinstance(raw, str) and not _NUMBER.fullmatch(raw):
+        raise ValueError(f"“{raw[:SHOWN]}” is not a number.")
     try:
         return float(raw)
-    except (ValueError, OverflowError):
-        # OverflowError: JSON may hold a whole number beyond any float
-        raise ValueError(f"“{str(raw)[:SHOWN]}” is not a number.") from None
+    except OverflowError:
+        # JSON may hold a whole number beyond any float
+        raise ValueError("The number is too large.") from None
 
 
 def _read_decision(raw: object) -> uuid.UUID:
@@ -129,8 +129,6 @@ def _read_decision(raw: object) -> uuid.UUID:
 
 
 _READERS: dict[str, Callable[[object], object]] = {
-    "kind": _read_word,
-    "token_digest": _read_word,
     "occurred_at": _read_time,
     "reported_at": _read_time,
     "matured_at": _read_time,

@@ -46,14 +46,15 @@ FOUND_DAYS = 90
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/#-]{0,199}")
 _APP = re.compile(r"[!-~]{1,128}")
 _TOKEN = re.compile(r"[0-9a-f]{32}")
-_REQUEST = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
-_NOTE = re.compile(r"[^\x00-\x1f\x7f]{0,500}")
+# Half of a character that UTF-16 writes as two (a lone surrogate) is none: it cannot be stored.
+_REQUEST = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,200}")
+_NOTE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{0,500}")
 _WRONG_KEY = (
     "A key has 1 to 200 letters, digits and . _ : / # -, and begins with a letter or digit."
 )
 _WRONG_DIGEST = (
-    "A token digest has 32 hexadecimal digits, as decision pages show it. A credential itself is"
-    " never taken."
+    "A token digest has 32 hexadecimal digits in lower case, as decision pages show it. A"
+    " credential itself is never taken."
 )
 
 

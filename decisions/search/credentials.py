@@ -12,12 +12,13 @@ from django.conf import settings
 from decider.contracts.ids import parse_decision_id, token_digest
 from decisions.counts import seen_tokens
 
+# Characters. A decider takes no longer credential, and no id and no name is nearly as long. The
+# length is checked before any pattern runs.
+LONGEST = 8_192
 _SHAPES = re.compile(
     r"(?i:bearer)\s+\S+"  # as in a header
     r"|(?i:basic|token|apikey)\s+(?=\S*\d|\S{20})\S+"  # the same, and not "Token service"
     r"|eyJ[\w-]{8,}\.[\w-]+\.[\w-]*"  # a JSON web token (RFC 7519)
-    # API keys, and not "key-accounts"
-    r"|(?:sk|pk|rk|tok|key)[_-](?=[\w-]*(?=[A-Za-z0-9]*\d)[A-Za-z0-9]{8})[\w-]+"
     r"|(?:gh[oprsu]|github_pat|npm|hf|shp(?:at|ca|pa|ss)|whsec|dop_v1|sluice)_(?=\S*\d)[\w+/=]{8,}"
     r"|(?:xox[a-z]|xapp|glpat|pypi)-(?=\S*\d)[\w-]{8,}"
     r"|(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,}"  # of AWS
@@ -26,6 +27,9 @@ _SHAPES = re.compile(
     r"|[A-Za-z][\w+.-]*://[^\s/@:]*:[^\s/@]+@\S*",  # an address with a password
     re.DOTALL,
 )
+# API keys; what follows must hold a run as random as a key's, which "key-accounts" does not.
+_KEY = re.compile(r"(?:sk|pk|rk|tok|key)[_-]([\w-]+)")
+_KEY_RUN = 8  # characters of such a run; the shortest keys in use are about that long
 _PAIR = re.compile(r"([\w.@+-]{1,64}):([^\s:]{12,})")
 # These words stand before the colon of an id, not of a secret ("request:..."); without them, ids
 # that people paste from logs would be taken for passwords.
@@ -59,6 +63,8 @@ _ID = re.compile(
 # A run of letters and digits of this length is no word and no number. Chosen: 16 characters of
 # base64 are 96 random bits, about the shortest that an API key may be.
 _RUN = 16
+_RUNS = re.compile(r"[A-Za-z0-9]+")
+_DIGIT, _SMALL, _CAPITAL, _LETTER = map(re.compile, ("[0-9]", "[a-z]", "[A-Z]", "[A-Za-z]"))
 
 
 class NoKeyError(Exception):
@@ -129,10 +135,13 @@ def looks_secret(text: str) -> bool:
 
 def has_shape(text: str) -> bool:
     """Return whether a text has a form that only credentials have: a known prefix, a scheme, or
-    "name:secret".
+    "name:secret". A text longer than `LONGEST` is kept from every search as if it had.
     """
     text = text.strip()
-    if _SHAPES.fullmatch(text):
+    if len(text) > LONGEST or _SHAPES.fullmatch(text):
+        return True
+    key = _KEY.fullmatch(text)
+    if key and any(_DIGIT.search(run) for run in _runs(key[1], _KEY_RUN)):
         return True
     pair = _PAIR.fullmatch(text)
     if (
@@ -149,8 +158,12 @@ def _opaque(text: str) -> bool:
     """Return whether a text looks random: letters and digits mixed in one long run, or digits and
     both cases mixed in a long text.
     """
-    mixed = all(re.search(kind, text) for kind in ("[a-z]", "[A-Z]", "[0-9]"))
-    runs = (run for run in re.findall(r"[A-Za-z0-9]+", text) if len(run) >= _RUN)
+    mixed = all(kind.search(text) for kind in (_SMALL, _CAPITAL, _DIGIT))
     return (mixed and len(text) >= _RUN) or any(
-        re.search("[0-9]", run) and re.search("[A-Za-z]", run) for run in runs
+        _DIGIT.search(run) and _LETTER.search(run) for run in _runs(text, _RUN)
     )
+
+
+def _runs(text: str, least: int) -> list[str]:
+    """Return the runs of letters and digits in a text that have at least so many characters."""
+    return [run for run in _RUNS.findall(text) if len(run) >= least]

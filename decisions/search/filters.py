@@ -58,6 +58,11 @@ class Dimension:
     def field(self) -> str:
         return f"{self.name}s"
 
+    @property
+    def without(self) -> str:
+        """The name of its excluded values in an address: a name that programs can use as it is."""
+        return f"not_{self.name}"
+
     def condition(self, values: Iterable[Value]) -> Q:
         """Return the condition that a stored decision has one of these values."""
         chosen = sorted(values)
@@ -271,7 +276,7 @@ class Filters:
                 (dimension.name, dimension.word(value)) for value in sorted(self.wanted(dimension))
             ]
             out += [
-                (f"-{dimension.name}", dimension.word(value))
+                (dimension.without, dimension.word(value))
                 for value in sorted(self.unwanted(dimension))
             ]
         return out

@@ -92,6 +92,7 @@ def interpret(text: str, insist: str = "") -> QueryReading:
 
 # The length of a UUID with some characters lost or doubled in copying.
 _ALMOST_ID = re.compile(r"[0-9a-fA-F-]{20,48}")
+_HEXADECIMAL = re.compile("[0-9a-fA-F]")
 
 
 def _almost(text: str) -> str:
@@ -102,7 +103,7 @@ def _almost(text: str) -> str:
     if source := source_of(text):
         return _about_source(source)
     if text.startswith(PREFIX) or _ALMOST_ID.fullmatch(text):
-        if odd := re.sub(r"[0-9a-fA-F]", "", digits):
+        if odd := _HEXADECIMAL.sub("", digits):
             return f"It looks like a decision id, but “{odd[0]}” is not a hexadecimal digit."
         if len(digits) != 32:
             return (

@@ -57,7 +57,9 @@ def test_pages_follow_each_other_and_hold_every_decision_once(events, caller) ->
 
 def test_filters_include_and_exclude_and_a_wrong_one_is_named(events, caller) -> None:
     client = caller()
-    refused = client.get(LIST, {"range": "all", "limit": 200, "-action": "admit"}).json()["results"]
+    refused = client.get(LIST, {"range": "all", "limit": 200, "not_action": "admit"}).json()[
+        "results"
+    ]
     assert {row["id"] for row in refused} == {name(e) for e in events if e.action != Action.ADMIT}
     assert all(row["weight"] == pytest.approx(1 / row["inclusion_probability"]) for row in refused)
     assert "shout" in problem(client.get(LIST, {"action": "shout"}))["detail"]
@@ -149,9 +151,9 @@ def test_the_list_does_not_read_more_than_a_page(
 
 
 def test_counts_are_those_of_the_page(events, caller) -> None:
-    told = caller().get("/api/v1/decisions/counts", {"range": "all", "-action": "admit"}).json()
+    told = caller().get("/api/v1/decisions/counts", {"range": "all", "not_action": "admit"}).json()
     listed = (
-        caller().get(LIST, {"range": "all", "-action": "admit", "limit": 200}).json()["results"]
+        caller().get(LIST, {"range": "all", "not_action": "admit", "limit": 200}).json()["results"]
     )
     assert told["number"]["kept"] == len(listed)
     assert told["number"]["count"] == pytest.approx(sum(row["weight"] for row in listed))

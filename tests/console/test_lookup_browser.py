@@ -31,12 +31,12 @@ def test_a_value_is_excluded_and_included_by_a_click_and_the_address_says_so(pag
     assert page.locator("#rows > tr").count() == 6
     page.locator(".facets li", has_text="search").hover()
     page.get_by_role("button", name="Exclude search").click()
-    page.wait_for_url("**-service=search**")
+    page.wait_for_url("**not_service=search**")
     assert page.locator("#rows > tr").count() == 3
     page.get_by_role("link", name="Remove the filter Without search").click()
     expect(page.locator("#rows > tr")).to_have_count(6)
     page.go_back()
-    page.wait_for_url("**-service=search**")
+    page.wait_for_url("**not_service=search**")
 
 
 def test_keys_move_through_rows_and_open_one(page) -> None:

@@ -85,7 +85,11 @@ def test_a_file_and_a_reason_are_needed(signed_in) -> None:
 def test_a_file_over_the_bound_is_refused_before_it_is_read(signed_in) -> None:
     owner = signed_in("ml_owner")
     assert "the limit is 2,000,000" in shown(send(owner, b"x" * 2_000_001))
-    assert send(owner, b"x" * (uploads.LARGEST + 1)).status_code == 400
+    assert "The file has 3,456,789 bytes" in shown(send(owner, b"x" * 3_456_789))
+    over = send(owner, b"x" * 5_000_000)
+    assert over.status_code == 400
+    size = int(over.wsgi_request.META["CONTENT_LENGTH"])
+    assert f"has {size:,} bytes; the limit is {uploads.LARGEST:,}" in shown(over)
 
 
 @pytest.mark.parametrize("role", ["support", "sre", "auditor"])

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -48,6 +49,18 @@ def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
     it.start()
     yield it
     it.stop()
+
+
+def test_only_this_user_may_read_logs_and_sockets(supervisor: Supervisor, tmp_path: Path) -> None:
+    supervisor.run("sleeper")
+    until(supervisor.log_path("sleeper").exists)
+    modes = {
+        path.relative_to(tmp_path).as_posix(): stat.S_IMODE(path.stat().st_mode)
+        for folder in ("log", "run")
+        for path in (tmp_path / folder, *(tmp_path / folder).iterdir())
+    }
+    assert "log/supervisord.log" in modes
+    assert {name: mode for name, mode in modes.items() if mode & 0o077} == {}
 
 
 @pytest.mark.parametrize(

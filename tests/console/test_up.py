@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import stat
 import subprocess
 import sys
 from collections import namedtuple
@@ -117,3 +118,21 @@ def test_every_marked_line_of_the_gateways_example_is_filled_in(tmp_path: Path) 
     # the traffic of a demo comes from one place and names many clients
     assert "xff_num_trusted_hops: 1 #" in text
     assert "xff_num_trusted_hops: 0 #" in gateway.EXAMPLE.read_text()
+
+
+def test_data_that_an_earlier_version_left_readable_is_closed(tmp_path: Path) -> None:
+    var = tmp_path / "var"
+    for name in ("log/console.log", "log/console.log.1", "run/supervisord.conf"):
+        (var / name).parent.mkdir(parents=True, exist_ok=True)
+        (var / name).touch(mode=0o644)
+    before = os.umask(0o022)
+    try:
+        embedded.keep_private(var)
+        (var / "made later").touch()
+    finally:
+        os.umask(before)
+    modes = [
+        stat.S_IMODE((var / name).stat().st_mode)
+        for name in (".", "log", "run", "log/console.log", "log/console.log.1", "made later")
+    ]
+    assert modes == [0o700, 0o700, 0o700, 0o600, 0o600, 0o600]

@@ -4,6 +4,8 @@ whatever is in it.
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -82,6 +84,29 @@ def test_a_bad_file_says_every_line_and_column_that_is_wrong(
     text: str | bytes, found: list
 ) -> None:
     assert problems(text) == found
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (GOOD.replace(",", ";").encode(), "separated by semicolons"),
+        (GOOD.replace(",", "\t").encode(), "separated by tabs"),
+        (GOOD.replace(",", "|").encode(), "separated by vertical bars"),
+        (b"PK\x03\x04\x14\x00\x06\x00", "a workbook (.xlsx or .ods)"),
+        (bytes.fromhex("d0cf11e0a1b11ae1"), "an old workbook (.xls)"),
+        (b"\x1f\x8b\x08\x00", "compressed (gzip)"),
+        (b"x" * 2_345_678, "The file has 2,345,678 bytes"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_what_it_is(data: bytes, said: str) -> None:
+    with pytest.raises(BadFile, match=re.escape(said)):
+        csv_file.parse_reports(data)
+
+
+@pytest.mark.parametrize("cell", [" cb-3", "cb-3 ", "\tcb-3"])
+def test_a_cell_is_taken_as_it_is_written_or_refused(cell: str) -> None:
+    line = f"{cell},churn,2026-01-14T09:30:00Z,app_1,\n"
+    assert problems(HEADER + line) == [(2, "key")]
 
 
 @pytest.mark.django_db

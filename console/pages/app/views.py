@@ -9,7 +9,6 @@ from django.contrib.auth.decorators import permission_required
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 from django.views.decorators.vary import vary_on_headers
 
@@ -36,7 +35,6 @@ OUTCOMES = 8
 
 
 @require_GET
-@never_cache
 @permission_required(READ, raise_exception=True)
 def page(request: HttpRequest, app_id: str) -> HttpResponse:
     """Show whether this app is well. An app that nobody registered has a page, too."""
@@ -52,7 +50,6 @@ def page(request: HttpRequest, app_id: str) -> HttpResponse:
 
 
 @require_GET
-@never_cache
 @permission_required(READ, raise_exception=True)
 def gauges(request: HttpRequest, app_id: str) -> HttpResponse:
     """Show the panel of buckets, which refreshes itself."""
@@ -88,7 +85,6 @@ def add_note(request: HttpRequest, app_id: str) -> HttpResponse:
 
 
 @require_GET
-@never_cache
 @permission_required(control_looks.PERMISSION, raise_exception=True)
 def looked(request: HttpRequest, app_id: str) -> HttpResponse:
     """Show who looked at this app's data."""
@@ -101,7 +97,6 @@ def looked(request: HttpRequest, app_id: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
-@never_cache
 @vary_on_headers("HX-Request")
 @permission_required(READ, raise_exception=True)
 def reset(request: HttpRequest, app_id: str, bucket: str) -> HttpResponse:

@@ -16,7 +16,6 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 from django.views.decorators.vary import vary_on_headers
 
@@ -71,7 +70,6 @@ class DisputeRow:
 
 
 @require_GET
-@never_cache
 @permission_required(_VIEW, raise_exception=True)
 def queue(request: HttpRequest) -> HttpResponse:
     """Show a queue of disputes, oldest first. Raise BadRequest for a queue that does not exist."""
@@ -135,7 +133,6 @@ def _headline(waiting: disputes.Waiting) -> str:
 
 
 @require_http_methods(["GET", "POST"])
-@never_cache
 @vary_on_headers("HX-Request")
 @permission_required(_VIEW, raise_exception=True)
 def open_dispute(request: HttpRequest, decision_id: str) -> HttpResponse:
@@ -172,7 +169,6 @@ def open_dispute(request: HttpRequest, decision_id: str) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
-@never_cache
 @vary_on_headers("HX-Request")
 @permission_required(_VIEW, raise_exception=True)
 def dispute(request: HttpRequest, number: int) -> HttpResponse:

@@ -98,12 +98,14 @@ FILTERS = [
     ),
     OpenApiParameter("range", str, enum=list(RANGES), description="How far back; default 1h."),
     OpenApiParameter(
-        "from", str, description="Start of another time range, UTC, ISO 8601; needs `to`."
+        "from",
+        str,
+        description="Start of another time range, ISO 8601 with its zone; needs `to`.",
     ),
     OpenApiParameter("to", str, description="End of that time range, exclusive."),
     *(
         OpenApiParameter(
-            f"{sign}{d.name}",
+            name,
             str,
             many=True,
             explode=True,
@@ -111,7 +113,7 @@ FILTERS = [
             description=f"{does} this {d.name}: {d.known}.",
         )
         for d in DIMENSIONS
-        for sign, does in (("", "Only"), ("-", "Without"))
+        for name, does in ((d.name, "Only"), (d.without, "Without"))
     ),
 ]
 
@@ -122,7 +124,7 @@ def asked_of(request: Request) -> tuple[QueryReading, asked_filters.Asked]:
     Raise ValidationError, which names every value that cannot be read. Raise PermissionDenied for a
     token's digest when the caller may not see digests.
     """
-    asked = asked_filters.read_filters(request.query_params, first_visit=False)
+    asked = asked_filters.read_filters(request.query_params, first_visit=False, rest=True)
     problems = list(asked.problems)
     text, insist = request.query_params.get("q", "").strip(), request.query_params.get("as", "")
     # PostgreSQL cannot hold a NUL; no id or name has more than 200 characters.

@@ -6,7 +6,7 @@ Every value that cannot be read is reported in a sentence; the others are kept.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -23,6 +23,13 @@ from decisions.search.filters import (
     Value,
 )
 
+# What addresses and forms of lookup hold besides filters.
+_BESIDES = ("q", "as", "f", "before", "live", "after", "hold", "csrfmiddlewaretoken")
+_NAMES = (
+    *("q", "as", "range", "from", "to"),
+    *(name for d in DIMENSIONS for name in (d.name, d.without)),
+)
+_KNOWN = frozenset({*_NAMES, *_BESIDES, *(f"-{d.name}" for d in DIMENSIONS)})
 # Characters of a wrong value that are repeated: enough to recognise it, too few to fill the page.
 _SHOWN = 40
 
@@ -37,14 +44,25 @@ class Asked:
     problems: tuple[str, ...]
 
 
-def read_filters(given: QueryDict, *, first_visit: bool = True) -> Asked:
-    """Return the filters of an address or a form, with a sentence for each wrong value.
+def unknown_filters(given: Iterable[str]) -> list[str]:
+    """Return a sentence for each name of an address or a form that is none of a search."""
+    return [
+        f"There is no filter “{_short(name)}”. A search has {', '.join(_NAMES)}."
+        for name in given
+        if name not in _KNOWN
+    ]
 
-    With `first_visit`, an address without any filter means "not admitted".
+
+def read_filters(given: QueryDict, *, first_visit: bool = True, rest: bool = False) -> Asked:
+    """Return the filters of an address or a form, with a sentence for each wrong name or value.
+
+    With `first_visit`, an address without any filter means "not admitted". With `rest`, the names
+    were compared with the operation's document, and a time without a zone is wrong; else it is
+    UTC, as the forms of pages have it.
     """
-    problems: list[str] = []
+    problems = [] if rest else unknown_filters(given)
     filters = replace(
-        _time(given, problems),
+        _time(given, problems, zoned=rest),
         **_values(given, problems),  # type: ignore[arg-type]  # each reader fits its own field
     )
     # The form always sends f, so that choosing "everything" there is no first visit.
@@ -60,7 +78,9 @@ def _values(
     found: dict[str, frozenset[Value] | frozenset[tuple[str, Value]]] = {}
     out: set[tuple[str, Value]] = set()
     for dimension in DIMENSIONS:
-        unwanted = _read_all(dimension, f"-{dimension.name}", given, problems)
+        # links and saved searches of before write "-action"
+        unwanted = _read_all(dimension, dimension.without, given, problems)
+        unwanted |= _read_all(dimension, f"-{dimension.name}", given, problems)
         found[dimension.field] = _read_all(dimension, dimension.name, given, problems) - unwanted
         out |= {(dimension.name, value) for value in unwanted}
     return {**found, "out": frozenset(out)}
@@ -87,7 +107,7 @@ def _read_all(
     return frozenset(found)
 
 
-def _time(given: QueryDict, problems: list[str]) -> Filters:
+def _time(given: QueryDict, problems: list[str], *, zoned: bool) -> Filters:
     """Return the time range that was asked for; the last hour when it cannot be read."""
     span = given.get("range") or "1h"
     if span not in RANGES:
@@ -99,7 +119,8 @@ def _time(given: QueryDict, problems: list[str]) -> Filters:
     first, last = given.get("from", ""), given.get("to", "")
     if not first and not last:
         return Filters(range=span)
-    start, end = _moment("from", first, problems), _moment("to", last, problems)
+    start = _moment("from", first, problems, zoned)
+    end = _moment("to", last, problems, zoned)
     if start is None or end is None:
         return Filters(range=span)
     if end <= start:
@@ -108,19 +129,21 @@ def _time(given: QueryDict, problems: list[str]) -> Filters:
     return Filters(range=span, start=start, end=end)
 
 
-def _moment(name: str, text: str, problems: list[str]) -> float | None:
-    """Return the unix seconds of a UTC minute; None when the text is not a time."""
+def _moment(name: str, text: str, problems: list[str], zoned: bool) -> float | None:
+    """Return the unix seconds of a time; None when the text is not a time."""
+    example = "with its zone, as 2025-11-18T14:21Z" if zoned else "in UTC, as 2025-11-18T14:21"
     try:
-        at = datetime.fromisoformat(text.strip())
+        # no time is nearly as long
+        at = datetime.fromisoformat(text.strip()[:LONGEST_VALUE])
+        if zoned and at.tzinfo is None:
+            raise ValueError(text)
         seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
         # Years 1970 to 2191: what PostgreSQL and an id's 48 bits of milliseconds can both hold.
         if not 0 <= seconds < 7e9:
             raise ValueError(text)
     except (ValueError, OverflowError):
         said = f"“{_short(text)}” is not a time" if text else f"“{name}” is missing"
-        problems.append(
-            f"{said}, so “from” and “to” filter nothing. Write both in UTC, as 2025-11-18T14:21."
-        )
+        problems.append(f"{said}, so “from” and “to” filter nothing. Write both {example}.")
         return None
     return seconds
 

@@ -55,7 +55,7 @@ def lookup_csv(request: HttpRequest) -> HttpResponseBase:
     )
     # In UTC and without a colon, so that the name is valid on every file system.
     name = f"decisions-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}.csv"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingHttpResponse(
         export.lines(rows), content_type="text/csv; charset=utf-8", headers=headers
     )

@@ -14,8 +14,7 @@ from decider.contracts.ids import parse_decision_id
 from decisions.search import credentials, lookup
 from decisions.search.lookup import QueryReading
 
-# Characters; a decider takes no longer credential. The length is checked before patterns run.
-LONGEST = 8_192
+LONGEST = credentials.LONGEST
 NOT_YOURS = "Looking up a token needs the right to see token digests. Support and auditors have it."
 IN_ADDRESS = (
     "This text is, or looks like, a credential or a receipt, which must not be in an address. Send"
@@ -44,27 +43,39 @@ class PastedText:
 # A receipt as its header or a problem document carries it; at most four characters between.
 _RECEIPT = re.compile(r"\bsluice-receipt\W{1,4}([\w-]{20,})", re.I)
 _DECISION = re.compile(r"\bdec_[0-9a-f]{32}\b", re.I)
-# Header lines that carry a credential: Authorization, X-Api-Key, Access-Token and the like.
-_HEADER = re.compile(
-    r"(?:proxy-)?authorization:\s*(\S.*)|[\w-]*(?:api|access|auth)[\w-]*(?:key|token):\s*(\S+)",
-    re.I,
-)
+# Header lines that carry a credential: these, and X-Api-Key, Access-Token and the like.
+_AUTHORIZATION = ("authorization", "proxy-authorization")
+_CREDENTIAL_WORDS = ("api", "access", "auth")
+_CREDENTIAL_ENDS = ("key", "token")
 
 
 def meant(text: str) -> str:
     """Return the receipt, decision id or credential inside what people really paste: a reply, an
     error's body, lines of headers.
 
-    Return the text itself when it holds none of them, or several different decisions.
+    Return the text itself when it holds none of them, or several different decisions, or is longer
+    than `LONGEST`.
     """
     text = text.strip()
+    if len(text) > LONGEST:
+        return text
     if receipt := _RECEIPT.search(text):
         return receipt[1]
     # Two ids may be two questions, so neither is guessed.
     if len(ids := set(_DECISION.findall(text))) == 1:
         return str(ids.pop())
-    header = _HEADER.fullmatch(text)
-    return str(header[1] or header[2]) if header else text
+    return _in_header(text) or text
+
+
+def _in_header(text: str) -> str:
+    """Return the credential of a header line; "" for any other text."""
+    name, _, value = text.partition(":")
+    name, value = name.lower(), value.strip()
+    if name in _AUTHORIZATION:
+        return "" if "\n" in value else value
+    named = name.endswith(_CREDENTIAL_ENDS) and any(word in name for word in _CREDENTIAL_WORDS)
+    plain = name.replace("-", "").replace("_", "").isalnum()
+    return value if named and plain and len(value.split()) == 1 else ""
 
 
 def read_pasted(text: str, insist: str = "", *, with_token: bool) -> PastedText:

@@ -84,6 +84,9 @@ def save_search(*, by: User, name: str, query: str, shared: bool) -> SavedSearch
         )
     if shared and text.startswith(TOKEN):
         raise SaveError("A search for a token cannot be shared: not everyone may see its digest.")
+    # kept without a mistyped filter, the search would find what the filter was to leave out
+    if strange := asked_filters.unknown_filters(given):
+        raise SaveError(strange[0])
     filters = asked_filters.read_filters(given, first_visit=False).filters
     kept = page.lookup_address(
         text, filters, insist=insist if insist in READINGS else ""

@@ -7,7 +7,6 @@ from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from console.frame import app_looks
@@ -40,7 +39,6 @@ class UploadForm(forms.Form):
 
 
 @require_http_methods(["GET", "POST"])
-@never_cache
 @permission_required(_VIEW, raise_exception=True)
 def outcomes_page(request: HttpRequest) -> HttpResponse:
     """Show the latest outcomes, and store an uploaded file of them.
@@ -65,9 +63,12 @@ def outcomes_page(request: HttpRequest) -> HttpResponse:
 
 def _stored(request: HttpRequest, form: UploadForm) -> HttpResponse:
     """Store an uploaded file and say how many outcomes were new. Raise Refused for a wrong line."""
-    # One byte more than the limit tells a file that is too large from one that just fits.
-    data = form.cleaned_data["file"].read(csv_file.LARGEST + 1)
-    done = csv_file.upload(data, by=Actor.of(person(request)), reason=form.cleaned_data["reason"])
+    file = form.cleaned_data["file"]
+    # before it is read, so that the sentence has its true size
+    csv_file.check_size(file.size)
+    done = csv_file.upload(
+        file.read(), by=Actor.of(person(request)), reason=form.cleaned_data["reason"]
+    )
     known = f", {done.repeated:,} known already" if done.repeated else ""
     messages.info(
         request, f"{done.stored:,} outcome{'' if done.stored == 1 else 's'} stored{known}."

@@ -13,7 +13,6 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods
 from django.views.decorators.vary import vary_on_headers
 
@@ -89,7 +88,6 @@ class Page:
 
 
 @require_GET
-@never_cache
 @permission_required(_VIEW, raise_exception=True)
 def page(request: HttpRequest) -> HttpResponse:
     """Show all switches, widest first, with what is engaged on top."""
@@ -98,7 +96,6 @@ def page(request: HttpRequest) -> HttpResponse:
 
 
 @require_GET
-@never_cache
 @permission_required(_VIEW, raise_exception=True)
 def propagation(request: HttpRequest) -> HttpResponse:
     """Show which deciders have applied the newest config."""
@@ -106,7 +103,6 @@ def propagation(request: HttpRequest) -> HttpResponse:
 
 
 @require_http_methods(["GET", "POST"])
-@never_cache
 @vary_on_headers("HX-Request")
 @permission_required(_VIEW, raise_exception=True)
 def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
@@ -141,7 +137,6 @@ def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
 
 
 @require_GET
-@never_cache
 @permission_required(_VIEW, raise_exception=True)
 def preview(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     """Show what the flip would have changed in the last hour.

@@ -11,7 +11,6 @@ from django.contrib.auth.decorators import permission_required
 from django.contrib.auth.models import AbstractUser
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -51,7 +50,6 @@ class TokenRow:
 
 
 @require_http_methods(["GET", "POST"])
-@never_cache
 # The text is the token, which an error report must not hold.
 @sensitive_variables("text")
 @permission_required(tokens.PERMISSION, raise_exception=True)

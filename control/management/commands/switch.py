@@ -37,6 +37,7 @@ VERBS = {
     "reconcile": "import the flips that were made while PostgreSQL was down",
 }
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+_LENGTH = re.compile(r"([0-9]{1,5})([mhd])")
 
 
 class Command(BaseCommand):
@@ -158,7 +159,7 @@ class Command(BaseCommand):
         # no default: a forgotten switch should not stay engaged because an option was left out
         if not lasts:
             raise CommandError("Say when it ends: --for 2h, or --until-cleared.")
-        if (match := re.fullmatch(r"(\d{1,5})([mhd])", str(lasts))) is None or not int(match[1]):
+        if (match := _LENGTH.fullmatch(str(lasts))) is None or not int(match[1]):
             raise CommandError(f"“{lasts}” is not a length of time. Use for example 30m, 2h or 1d.")
         return timezone.now() + timedelta(**{UNITS[match[2]]: int(match[1])})
 
