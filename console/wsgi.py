@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import os
 
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.wsgi import get_wsgi_application
 from django.urls import get_resolver
 
+from decider.store_users.own_user import StoreUserError, check_user
+from decider.store_users.roles import Role
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
 application = get_wsgi_application()
+try:
+    check_user(settings.VALKEY_URL, Role.CONSOLE)
+except StoreUserError as error:
+    # gunicorn ends with this: it starts no second worker that would fail alike
+    raise ImproperlyConfigured(str(error)) from error
 # imports every view now: that takes four seconds, which would delay the first page
 get_resolver().url_patterns  # noqa: B018

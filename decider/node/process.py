@@ -39,6 +39,8 @@ from decider.node.store_sync import StoreSync
 from decider.node.timely_watch import TimelyWatch
 from decider.refusal.client import Teller
 from decider.scoring import model
+from decider.store_users.own_user import StoreUserError, check_user
+from decider.store_users.roles import Role
 
 # Seconds between two rounds of the engine's housekeeping: prices and fair shares follow load this
 # fast. Chosen: well below the 5 s over which use is smoothed.
@@ -367,8 +369,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a decider. Return the exit code: 2 when it cannot start."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
+        check_user(options.valkey, Role.DECIDER)
         uvloop.run(Decider(options).run())
-    except (StartError, LedgerError) as error:
+    except (StartError, StoreUserError, LedgerError) as error:
         print(f"decider: {error}", file=sys.stderr)  # noqa: T201
         return 2
     return 0
