@@ -214,13 +214,11 @@ def _refusals(running: dict[str, int], made_at: float) -> dict[str, str]:
         for name, version in running.items():
             pipe.hget(ACKS_PREFIX + str(version), name)
         raw = pipe.execute()
-    found = {
-        name: msgspec.msgpack.decode(data, type=Ack)
-        for name, data in zip(running, raw, strict=True)
-        if data
-    }
+    found = {name: _read(data, Ack) for name, data in zip(running, raw, strict=True)}
     return {
-        name: ack.error for name, ack in found.items() if not ack.ok and ack.received_at >= made_at
+        name: ack.error
+        for name, ack in found.items()
+        if ack is not None and not ack.ok and ack.received_at >= made_at
     }
 
 

@@ -8,7 +8,15 @@ from control.deciders import acks
 from control.deciders.acks import NodeState
 from control.errors import StoreUnavailable
 from decider.contracts.store import ACKS_PREFIX, NODE_PREFIX, NODES_KEY
+from decider.store_users.roles import Role
 from tests.control.conftest import ack, beat, status
+from tests.servers import store_url
+
+
+@pytest.fixture(autouse=True)
+def as_console(settings, installation) -> None:
+    """The console asks how far a version is."""
+    settings.VALKEY_URL = store_url(Role.CONSOLE)
 
 
 @pytest.fixture
@@ -49,6 +57,9 @@ def test_a_decider_that_writes_rubbish_keeps_nobody_from_seeing_the_others(
     valkey.set(NODE_PREFIX + "d02", rubbish)
     valkey.zadd(NODES_KEY, {"d02": time.time(), b"\xff": time.time()})
     valkey.hset(ACKS_PREFIX + "5", mapping={"d02": rubbish, b"\xff": rubbish})
+    # where its refusals would be, under the version that it runs
+    beat(valkey, status("d03", config_version=4))
+    valkey.hset(ACKS_PREFIX + "4", "d03", rubbish)
     reached = acks.reach(5, made_at, True, time.time())
     states = {node.name: node.state for node in reached.nodes}
     assert states["d01"] is NodeState.ACKED
