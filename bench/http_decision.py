@@ -24,6 +24,7 @@ from bench import apps, load, missing, peers, processes
 from console.local.servers import Valkey, free_port
 from control.deciders import keys
 from decider.contracts import artifact, config, event, store
+from decider.contracts.sealed import profiles
 from decider.contracts.vocabulary import Arm
 from decider.http.pace import GATEWAY_S
 
@@ -150,7 +151,7 @@ class Decider:
         self._digest, self._version = artifact.digest_of(model), 0
         address = _start_valkey(stack, folder, other)
         self._store = redis.Redis.from_url(address)
-        self._fill_store(model)
+        self._fill_store(model, keys.load_token_key(folder / "keys"))
         self.publish(rank_all=False)
         self.port = free_port()
         command = _decider_command(self.port, address, folder, waits_s)
@@ -158,14 +159,13 @@ class Decider:
         _introduce(self.port, count)
         self._wait_for_model()
 
-    def _fill_store(self, model: bytes) -> None:
+    def _fill_store(self, model: bytes, token_key: bytes) -> None:
         self._store.set(store.MODEL_PREFIX + self._digest, model)
+        key = profiles.derive_key(token_key)
         # In parts: one command with all profiles would be tens of megabytes.
         for first in range(0, self._count, 5000):
             found = (apps.profile(k) for k in range(first, min(self._count, first + 5000)))
-            self._store.mset(
-                {store.PROFILE_PREFIX + p.app: msgspec.msgpack.encode(p) for p in found}
-            )
+            self._store.mset({store.PROFILE_PREFIX + p.app: profiles.seal(p, key) for p in found})
 
     def publish(self, rank_all: bool) -> None:
         """Push the next config, as the console does."""

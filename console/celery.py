@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from celery import Celery
+from celery.signals import worker_init
+
+from decider.store_users.own_user import StoreUserError, check_user
+from decider.store_users.roles import Role
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "console.settings")
 
 app = Celery("sluice")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+
+# celery has no types
+@worker_init.connect  # type: ignore[untyped-decorator]
+def refuse_all_powerful_user(**_: object) -> None:
+    """End a worker whose user may do everything in Valkey, before it takes a task."""
+    try:
+        check_user(app.conf.broker_url, Role.WORKER)
+    except StoreUserError as error:
+        # exits even inside a signal, whose other errors Celery only logs
+        sys.exit(f"worker: {error}")

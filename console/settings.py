@@ -8,6 +8,7 @@ from csp.constants import NONE, SELF
 
 import installation
 from console.local import embedded, environment
+from decider.contracts.store import CELERY_PREFIX
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 SLUICE_VAR = installation.data_folder()
@@ -110,13 +111,9 @@ DATABASES = {
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-CACHES = {
-    "default": {
-        "BACKEND": "django.core.cache.backends.redis.RedisCache",
-        "LOCATION": VALKEY_URL,
-        "KEY_PREFIX": "sluice:cache",
-    }
-}
+# Nothing is cached through Django: its caches keep pickles, so whoever can write to a shared one
+# runs code here. The API's throttles count with plain numbers (console.api.throttles).
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
 
 # People
 
@@ -221,7 +218,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["console.api.bodies.Json"],
     "DEFAULT_THROTTLE_CLASSES": [
-        f"console.api.access.{name}Throttle" for name in ("Person", "Stranger", "Scope")
+        f"console.api.throttles.{name}Throttle" for name in ("Person", "Stranger", "Scope")
     ],
     # Chosen: a script may ask ten times a second; strangers, who only ever get 401, are slowed to
     # make guessing tokens hopeless; exports and heavy counts are bounded by what they cost.
@@ -260,8 +257,11 @@ SPECTACULAR_SETTINGS = {
 CELERY_BROKER_URL = VALKEY_URL
 CELERY_RESULT_BACKEND = None  # tasks store their results in the database
 CELERY_TASK_IGNORE_RESULT = True
-CELERY_TASK_SERIALIZER = "json"
-CELERY_ACCEPT_CONTENT = ["json"]
+# JSON and nothing else, in both directions: a pickled message would run code in the worker.
+CELERY_TASK_SERIALIZER = CELERY_RESULT_SERIALIZER = CELERY_EVENT_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = CELERY_RESULT_ACCEPT_CONTENT = ["json"]
+# Nobody steers workers through the broker: its messages could stop them.
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 # Acknowledged when done: a task whose worker dies runs again; tasks are idempotent.
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
@@ -277,7 +277,7 @@ CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_MAX_TASKS_PER_CHILD = 1000
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": "sluice:celery:", "visibility_timeout": 3600}
+CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": CELERY_PREFIX, "visibility_timeout": 3600}
 CELERY_TIMEZONE = "UTC"
 # Schedules and expiries in seconds. A message that waited too long for a busy worker expires: the
 # next one does the same work, and a queue of old messages would only delay it.

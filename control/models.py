@@ -76,7 +76,8 @@ class App(models.Model):
             name=self.name,
             tenant=self.tenant_id,
             tier=self.tier,
-            created_at=self.created_at.timestamp(),
+            # deciders count from 1970
+            created_at=max(0.0, self.created_at.timestamp()),
             verified=self.verified,
             cohort_prior=self.cohort_prior,
             abuse_history=self.abuse_history,

@@ -18,7 +18,7 @@ from redis.retry import Retry
 from decider.contracts import config as configs
 from decider.contracts import store
 from decider.contracts.vocabulary import MlState
-from decisions.store.worker import DEAD_STREAM, waiting
+from decisions.store.worker import waiting
 
 # Seconds that a page waits for Valkey before it shows the state as unknown.
 TIMEOUT_S = 0.5
@@ -234,7 +234,7 @@ def read_fleet(now: float | None = None) -> Fleet:
         pipe.get(store.CONFIG_KEY)
         pipe.get(store.INGEST_STATUS_KEY)
         pipe.exists(store.EVENTS_STREAM)
-        pipe.xrevrange(DEAD_STREAM, count=1)
+        pipe.xrevrange(store.DEAD_STREAM, count=1)
         pipe.hvals(store.GATEWAYS_KEY)
         *statuses, config, ingest, has_stream, buried, gateways = pipe.execute()
         backlog = waiting(valkey) if has_stream else 0

@@ -11,11 +11,15 @@ import signal
 import subprocess
 import tempfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from console.local import servers
+from decider.store_users.roles import Role
 
 # A busy test machine halts a decider for longer than the 15 ms after which no check is decided.
 PATIENT = ("--gateway-waits", "60")
+# Folder of the passwords of Valkey's users, in the session's folder.
+USERS = "valkey-users"
 
 
 def start() -> None:
@@ -29,9 +33,21 @@ def start() -> None:
         postgres.make_database()
         os.environ["DATABASE_URL"] = postgres.url()
     if "VALKEY_URL" not in os.environ:
-        valkey = servers.Valkey(folder / "valkey", servers.free_port(), "test", durable=False)
+        port, users = servers.free_port(), folder / USERS
+        valkey = servers.Valkey(folder / "valkey", port, "test", durable=False, keys=users)
         _run(valkey, signal.SIGTERM)
+        # what tests themselves do there, they do as the user that may do everything
         os.environ["VALKEY_URL"] = valkey.url()
+
+
+def store_url(role: Role) -> str:
+    """The address by which a role's process uses this session's Valkey; the session's own where
+    that has no users.
+    """
+    url, users = urlsplit(os.environ["VALKEY_URL"]), Path(os.environ["SLUICE_VAR"]) / USERS
+    if not users.is_dir() or url.port is None:
+        return os.environ["VALKEY_URL"]
+    return servers.Valkey(users, url.port, "", keys=users).url(role=role)
 
 
 def name_none() -> None:

@@ -14,3 +14,8 @@ else:
     servers.start()
 
 from console.settings import *  # noqa: F403
+from decider.store_users.roles import Role
+
+# who may do everything hides what a role may not
+VALKEY_URL = servers.store_url(Role.OPERATOR)
+CELERY_BROKER_URL = servers.store_url(Role.WORKER)

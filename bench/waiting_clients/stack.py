@@ -33,6 +33,7 @@ from decider.contracts import known, store
 from decider.contracts.config import Config
 from decider.contracts.files import write_atomically
 from decider.contracts.requests import CheckRequest
+from decider.contracts.sealed import profiles
 from decider.contracts.store import NodeStatus, Profile
 from decider.engine.known_apps import table as known_apps
 from decider.engine.text_hash import TextHash
@@ -93,9 +94,10 @@ def publish(
     people: Installation,
 ) -> None:
     """Put into the store what the console would: profiles, known apps, and the document."""
+    profile_key = profiles.derive_key(token_key)
     with valkey.pipeline(transaction=False) as pipe:
         for profile in people.registered:
-            pipe.set(store.PROFILE_PREFIX + profile.app, msgspec.msgpack.encode(profile))
+            pipe.set(store.PROFILE_PREFIX + profile.app, profiles.seal(profile, profile_key))
         pipe.execute()
     text_hash = TextHash(token_key)
     table = known_apps.of_profiles(people.all, text_hash)

@@ -1,8 +1,7 @@
-"""Who may call the REST API, and how often."""
+"""Who may call the REST API."""
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Collection
 from typing import TYPE_CHECKING
@@ -11,18 +10,14 @@ from django.core.exceptions import ImproperlyConfigured
 from drf_spectacular.contrib.knox_auth_token import KnoxTokenScheme
 from drf_spectacular.utils import OpenApiParameter
 from knox.auth import TokenAuthentication
-from redis.exceptions import RedisError
 from rest_framework.exceptions import AuthenticationFailed, MethodNotAllowed, ValidationError
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
-from rest_framework.throttling import AnonRateThrottle, ScopedRateThrottle, UserRateThrottle
 
 from console.frame import permissions
 
 if TYPE_CHECKING:
     from rest_framework.views import APIView
-
-log = logging.getLogger(__name__)
 
 # Methods that show what GET shows, so they need the same permission.
 _LIKE_GET = ("HEAD", "OPTIONS")
@@ -128,30 +123,3 @@ def _needed(request: Request, view: APIView) -> str | None:
     if isinstance(named, dict):
         return named.get("GET" if request.method in _LIKE_GET else str(request.method))
     return named
-
-
-class _FailsOpen:
-    """Mix-in that lets calls pass uncounted when Valkey does not answer (failure policy: open).
-
-    Support must be able to work during an incident. Each uncounted call is logged.
-    """
-
-    def allow_request(self, request: Request, view: APIView) -> bool:
-        try:
-            # mypy sees only `object`; the throttle beside this mix-in in the bases has the method
-            return bool(super().allow_request(request, view))  # type: ignore[misc]
-        except RedisError as error:
-            log.warning("Valkey does not answer, so this API call passed uncounted: %s", error)
-            return True
-
-
-class PersonThrottle(_FailsOpen, UserRateThrottle):
-    """Throttle of the calls of one person, by session and tokens together."""
-
-
-class StrangerThrottle(_FailsOpen, AnonRateThrottle):
-    """Throttle of calls without a valid credential, by address."""
-
-
-class ScopeThrottle(_FailsOpen, ScopedRateThrottle):
-    """Throttle of the calls of costly views, each by its `throttle_scope`."""

@@ -13,6 +13,7 @@ from environs import Env
 
 import installation
 from console.local import environment, servers
+from decider.store_users.roles import Role
 
 ROOT = Path(__file__).resolve().parents[2]
 # Chosen: the usual ports with a digit added. A machine that has a PostgreSQL or a Valkey of its own
@@ -39,7 +40,8 @@ def prepare_environment() -> None:
         os.environ["DATABASE_URL"] = postgres_server(var).url()
         os.environ["SLUICE_EMBEDDED_POSTGRES"] = "true"
     if not os.environ.get("VALKEY_URL"):
-        os.environ["VALKEY_URL"] = valkey_server(var).url()
+        # of people's commands; each program that `up` starts gets its own role's
+        os.environ["VALKEY_URL"] = valkey_server(var).url(role=Role.OPERATOR)
         os.environ["SLUICE_EMBEDDED_VALKEY"] = "true"
     if not os.environ.get("SLUICE_SECRET_KEY"):
         servers.kept_secret(var / "keys" / "session.key")
@@ -96,9 +98,9 @@ def valkey_server(var: Path) -> servers.Valkey:
         ImproperlyConfigured: when SLUICE_VALKEY_PORT is not a port.
     """
     port = environment.read_port(Env(), "SLUICE_VALKEY_PORT", VALKEY_PORT)
-    return servers.Valkey(
-        var / "valkey", port, servers.kept_secret(var / "keys" / "valkey.password")
-    )
+    keys = var / "keys"
+    password = servers.kept_secret(keys / "valkey.password")
+    return servers.Valkey(var / "valkey", port, password, keys=keys)
 
 
 def is_embedded(name: str) -> bool:

@@ -11,6 +11,7 @@ from console.local import embedded, launch
 from console.local.servers import envoy_command
 from console.local.supervisor import Program
 from decider import compile_ahead, compiled_cache
+from decider.store_users.roles import Role
 from learning.traffic import tokens
 
 # Chosen: two, so that the demo shows what deciders share, and that one of them may stop.
@@ -28,6 +29,8 @@ POSTGRES_STOP_WITHIN_S = 30
 # Seconds. Chosen: a Celery worker ends its running task first.
 CELERY_STOP_WITHIN_S = 20
 
+# What a program gets that uses neither server: no address, and so no password.
+_NO_SERVER: Mapping[str, str] = {"DATABASE_URL": "", "VALKEY_URL": ""}
 # One process with one task at a time leaves the cores to the deciders. --without-gossip and
 # --without-mingle drop what only several workers need. -B: the worker also starts scheduled tasks.
 _CELERY = (
@@ -51,12 +54,14 @@ def server_programs(var: Path) -> list[Program]:
         command = embedded.postgres_server(var).command()
         found.append(
             Program(
-                *("postgres", command, SERVER_ORDER, "INT", POSTGRES_STOP_WITHIN_S), group=False
+                *("postgres", command, SERVER_ORDER, "INT", POSTGRES_STOP_WITHIN_S),
+                group=False,
+                environment=_NO_SERVER,
             )
         )
     if embedded.is_embedded("valkey"):
         command = embedded.valkey_server(var).command()
-        found.append(Program("valkey", command, SERVER_ORDER, group=False))
+        found.append(Program("valkey", command, SERVER_ORDER, group=False, environment=_NO_SERVER))
     return found
 
 
@@ -65,12 +70,12 @@ def worker_programs(var: Path, ports: Mapping[str, int], region: str) -> list[Pr
     return [
         *(_decider(node, var, ports[node], region) for node in DECIDERS),
         _services(ports["services"]),
-        Program("envoy", envoy_command(var / "run" / "envoy.yaml"), WORKER_ORDER),
+        _envoy(var),
         _feedback(var, ports["envoy-admin"]),
         _gateway_agent(var),
-        _python("ingest", WORKER_ORDER, "manage.py", "ingest", nice=BEHIND),
+        _ingest(var),
         _celery_worker(var),
-        _console(ports["console"]),
+        _console(var, ports["console"]),
     ]
 
 
@@ -120,7 +125,18 @@ def _decider(node: str, var: Path, port: int, region: str) -> Program:
     where += ["--data", str(var / "nodes" / node)]
     where += ["--models", str(var / "models"), "--keys", str(var / "keys")]
     # prompt: only for the deciders and Envoy does a client wait
-    return _python(node, DECIDER_ORDER, "-m", "decider", *where, prompt=True)
+    command = ("-m", "decider", *where)
+    return _python(node, DECIDER_ORDER, *command, prompt=True, uses=_store(var, Role.DECIDER))
+
+
+def _envoy(var: Path) -> Program:
+    command = envoy_command(var / "run" / "envoy.yaml")
+    return Program("envoy", command, WORKER_ORDER, environment=_NO_SERVER)
+
+
+def _ingest(var: Path) -> Program:
+    command = ("manage.py", "ingest")
+    return _python("ingest", WORKER_ORDER, *command, nice=BEHIND, uses=_both(var, Role.INGEST))
 
 
 def _services(port: int) -> Program:
@@ -131,14 +147,16 @@ def _services(port: int) -> Program:
 def _feedback(var: Path, admin: int) -> Program:
     command = ["-m", "decider.node.feedback", "--log", str(access_log_path(var))]
     command += ["--envoy-admin", f"http://127.0.0.1:{admin}"]
-    return _python("feedback", WORKER_ORDER, *command, nice=BEHIND)
+    uses = _store(var, Role.FEEDBACK)
+    return _python("feedback", WORKER_ORDER, *command, nice=BEHIND, uses=uses)
 
 
 def _gateway_agent(var: Path) -> Program:
     where = ("--data", str(var / "gateway"), "--keys", str(var / "keys"))
     command = ("-m", "decider.gateway.agent", "--name", "gateway", *where)
     rules = ("--envoy", str(gateway_rules_path(var)))
-    return _python("gateway-agent", WORKER_ORDER, *command, *rules, nice=BEHIND)
+    uses = _store(var, Role.GATEWAY)
+    return _python("gateway-agent", WORKER_ORDER, *command, *rules, nice=BEHIND, uses=uses)
 
 
 def _celery_worker(var: Path) -> Program:
@@ -148,12 +166,28 @@ def _celery_worker(var: Path) -> Program:
         *("worker", WORKER_ORDER, *_CELERY, *schedule),
         stop_within_s=CELERY_STOP_WITHIN_S,
         nice=FAR_BEHIND,
+        uses=_both(var, Role.WORKER),
     )
 
 
-def _console(port: int) -> Program:
+def _console(var: Path, port: int) -> Program:
     listen = ("--bind", f"127.0.0.1:{port}")
-    return _python("console", WORKER_ORDER, *_GUNICORN, *listen, nice=BEHIND)
+    uses = _both(var, Role.CONSOLE)
+    return _python("console", WORKER_ORDER, *_GUNICORN, *listen, nice=BEHIND, uses=uses)
+
+
+def _both(var: Path, role: Role) -> dict[str, str]:
+    """Return the variables of a program that uses both servers: only Valkey's differs by role. A
+    managed Valkey is used as VALKEY_URL says.
+    """
+    if not embedded.is_embedded("valkey"):
+        return {}
+    return {"VALKEY_URL": embedded.valkey_server(var).url(role=role)}
+
+
+def _store(var: Path, role: Role) -> dict[str, str]:
+    """Return the variables of a program that uses Valkey and no database."""
+    return {"DATABASE_URL": "", **_both(var, role)}
 
 
 def _python(
@@ -163,6 +197,7 @@ def _python(
     stop_within_s: int = 10,
     nice: int = 0,
     prompt: bool = False,
+    uses: Mapping[str, str] = _NO_SERVER,
 ) -> Program:
     command = launch.tied_command([sys.executable, *arguments], nice=nice, prompt=prompt)
-    return Program(name, command, order, stop_within_s=stop_within_s)
+    return Program(name, command, order, stop_within_s=stop_within_s, environment=uses)

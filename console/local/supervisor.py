@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +72,8 @@ class Program:
     stop_within_s: int = 10
     # whether to stop its children with it; False for a server that ends its own children
     group: bool = True
+    # variables in which it differs from this process
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class Trouble(NamedTuple):
@@ -104,7 +106,7 @@ class Supervisor:
         # an earlier supervisord that is still ending must not answer in place of ours
         self._socket.unlink(missing_ok=True)
         config = self.var / "run" / "supervisord.conf"
-        # commands may hold the address of a server, and with it a password
+        # variables hold addresses of servers, and with them passwords
         config.touch(mode=0o600)
         config.write_text("\n".join(self._config()) + "\n")
         program = [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "-c", str(config)]
@@ -294,7 +296,8 @@ class Supervisor:
     def _program_config(self, program: Program) -> Iterator[str]:
         yield f"[program:{program.name}]"
         # the program's parent is supervisord, whose process id is in this variable
-        yield f'environment={launch.PARENT_PID}="%(ENV_{launch.OWN_PID})s"'
+        own = "".join(f',{name}="{_plain(value)}"' for name, value in program.environment.items())
+        yield f'environment={launch.PARENT_PID}="%(ENV_{launch.OWN_PID})s"{own}'
         yield f"command={_plain(shlex.join(program.command))}"
         yield f"priority={program.order}"
         yield from START_OPTIONS

@@ -4,16 +4,21 @@ was made.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby
-from typing import cast
+from typing import TypeVar, cast
 
 import msgspec
 
 from control.deciders.valkey import answering
 from control.models import ConfigVersion
+from decider.contracts.config import MALFORMED
 from decider.contracts.store import ACKS_PREFIX, NODE_PREFIX, NODES_KEY, Ack, NodeStatus
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 # Seconds. A decider silent for longer is no longer waited for. Chosen: an hour outlasts a restart
 # and a short outage, and a node that was withdrawn does not hold up a change for ever.
@@ -118,7 +123,8 @@ class Propagation:
 
 def heartbeats(now: float) -> dict[str, tuple[float, NodeStatus | None]]:
     """Return, by name, every decider that sent a status within FORGET_S: the unix time of that
-    status, and the status itself, None once it has expired. Raise StoreUnavailable.
+    status, and the status itself, None once it has expired and for what is no status. Raise
+    StoreUnavailable.
     """
     with answering() as valkey:
         # redis-py types these answers for clients that decode, too; this one gives bytes
@@ -126,18 +132,34 @@ def heartbeats(now: float) -> dict[str, tuple[float, NodeStatus | None]]:
             "list[tuple[bytes, float]]",
             valkey.zrangebyscore(NODES_KEY, now - FORGET_S, "+inf", withscores=True),
         )
-        names = [name.decode() for name, _ in seen]
-        found = valkey.mget([NODE_PREFIX + name for name in names]) if names else []
+        keys = [NODE_PREFIX.encode() + name for name, _ in seen]
+        found = valkey.mget(keys) if keys else []
     raw = cast("list[bytes | None]", found)
-    status = [msgspec.msgpack.decode(data, type=NodeStatus) if data else None for data in raw]
-    return {name: (at, known) for name, (_, at), known in zip(names, seen, status, strict=True)}
+    return {
+        name.decode(errors="replace"): (at, _read(data, NodeStatus))
+        for (name, at), data in zip(seen, raw, strict=True)
+    }
 
 
 def acks(version: int) -> dict[str, Ack]:
-    """Return the acks of a version by node. Raise StoreUnavailable."""
+    """Return the acks of a version by node, without those that cannot be read. Raise
+    StoreUnavailable.
+    """
     with answering() as valkey:
         raw = cast("dict[bytes, bytes]", valkey.hgetall(ACKS_PREFIX + str(version)))
-    return {name.decode(): msgspec.msgpack.decode(data, type=Ack) for name, data in raw.items()}
+    read = {name.decode(errors="replace"): _read(data, Ack) for name, data in raw.items()}
+    return {name: ack for name, ack in read.items() if ack is not None}
+
+
+def _read(data: bytes | None, kind: type[T]) -> T | None:
+    """Return what one decider wrote; None for nothing, and for what is none. One that writes
+    nonsense must not keep people from flipping a switch.
+    """
+    try:
+        return msgspec.msgpack.decode(data, type=kind) if data else None
+    except MALFORMED as error:
+        log.warning("what a decider wrote is no %s: %s", kind.__name__, error)
+        return None
 
 
 def propagation(row: ConfigVersion, now: float) -> Propagation:
@@ -192,13 +214,11 @@ def _refusals(running: dict[str, int], made_at: float) -> dict[str, str]:
         for name, version in running.items():
             pipe.hget(ACKS_PREFIX + str(version), name)
         raw = pipe.execute()
-    found = {
-        name: msgspec.msgpack.decode(data, type=Ack)
-        for name, data in zip(running, raw, strict=True)
-        if data
-    }
+    found = {name: _read(data, Ack) for name, data in zip(running, raw, strict=True)}
     return {
-        name: ack.error for name, ack in found.items() if not ack.ok and ack.received_at >= made_at
+        name: ack.error
+        for name, ack in found.items()
+        if ack is not None and not ack.ok and ack.received_at >= made_at
     }
 
 

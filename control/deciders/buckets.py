@@ -6,6 +6,7 @@ changes as deciders come and go. So all are asked, and each answers for itself.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Iterator
@@ -22,9 +23,12 @@ from control.deciders import acks, keys
 from control.deciders.valkey import answering, raw_bytes
 from control.errors import NotAllowed, Refused, StoreUnavailable
 from control.permissions import holds
+from decider.contracts.config import MALFORMED
 from decider.contracts.store import ANSWERS_PREFIX, COMMANDS_CHANNEL
 from decider.node import commands as wire
 from decider.node.commands import Answer, Command, View
+
+log = logging.getLogger(__name__)
 
 Bucket = Literal["burst", "errors"]
 PERMISSION = "control.reset_bucket"
@@ -229,4 +233,7 @@ def _answers(nonce: str, within_s: float) -> Iterator[Answer]:
             found = valkey.blpop([ANSWERS_PREFIX + nonce], timeout=left)
         if found is None:
             return
-        yield msgspec.msgpack.decode(raw_bytes(found[1]), type=Answer)
+        try:
+            yield msgspec.msgpack.decode(raw_bytes(found[1]), type=Answer)
+        except MALFORMED as error:
+            log.warning("an answer to a command cannot be read: %s", error)

@@ -13,7 +13,6 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 
-import msgspec
 from django.conf import settings
 from django.utils import timezone
 
@@ -24,6 +23,7 @@ from control.models import App, ConfigVersion
 from decider.contracts import artifact
 from decider.contracts import config as document
 from decider.contracts.config import Config, ConfigError, ModelRef, version_text
+from decider.contracts.sealed import profiles
 from decider.contracts.store import (
     CONFIG_CHANNEL,
     CONFIG_KEY,
@@ -138,11 +138,11 @@ def push_profiles(apps: Iterable[App]) -> int:
 
 
 def _send_profiles(apps: Iterable[App]) -> int:
-    rows, count = iter(apps), 0
+    rows, count, key = iter(apps), 0, _profile_key()
     while batch := list(islice(rows, PROFILE_BATCH)):
         with answering() as valkey, valkey.pipeline(transaction=False) as pipe:
             for app in batch:
-                data = msgspec.msgpack.encode(app.profile)
+                data = profiles.seal(app.profile, key)
                 pipe.set(PROFILE_PREFIX + app.id, data)
                 pipe.publish(PROFILES_CHANNEL, data)
             pipe.execute()
@@ -161,8 +161,8 @@ def rebuild() -> int:
     known_apps.publish_all()
     count = _send_profiles(App.objects.iterator(chunk_size=PROFILE_BATCH))
     with answering() as valkey:
-        # set last: while it is missing, `pending` fills the store again
-        valkey.set(FILLED_KEY, count)
+        # set last: while it is missing or another key's, `pending` fills the store again
+        valkey.set(FILLED_KEY, profiles.mark(_profile_key()))
     return count
 
 
@@ -174,15 +174,19 @@ def pending() -> str:
     if newest is None:
         return ""
     with answering() as valkey:
-        filled = valkey.exists(FILLED_KEY)
-    if not filled:
-        return f"filled an empty store: config {version_text(newest.version)}, {rebuild()} profiles"
+        filled = raw_bytes(valkey.get(FILLED_KEY) or b"")
+    if filled != profiles.mark(_profile_key()).encode():
+        return f"filled the store: config {version_text(newest.version)}, {rebuild()} profiles"
     now = held()
     if newest.published_at is None or now is None or now[0].version < newest.version:
         return f"published config {version_text(newest.version)}" if push_version(newest) else ""
     # the document is there, but its model may have been evicted
     push_model(now[0])
     return ""
+
+
+def _profile_key() -> bytes:
+    return profiles.derive_key(keys.load_token_key(settings.SLUICE_KEYS))
 
 
 def _version_of(data: bytes) -> int:

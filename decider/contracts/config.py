@@ -28,6 +28,8 @@ PositiveShare = Annotated[float, Meta(gt=0, le=1)]
 Positive = Annotated[float, Meta(gt=0, le=1e12)]
 FiveShares = tuple[Share, Share, Share, Share, Share]
 NotNegative = Annotated[float, Meta(ge=0, le=1e12)]
+# Unix seconds. 7e9 is the year 2191; NaN and infinity are no moments.
+Moment = Annotated[float, Meta(ge=0, le=7e9)]
 SwitchName = Literal["all_ml", "observe_only"]
 # The switches by name. `engaged` says whether one is in force.
 ALL_ML: Final = "all_ml"

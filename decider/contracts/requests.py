@@ -4,7 +4,12 @@ request later. All times are unix seconds (UTC).
 
 from __future__ import annotations
 
+from typing import Annotated, Final
+
 import msgspec
+from msgspec import Meta
+
+from decider.contracts.config import MALFORMED, Moment
 
 
 # gc=False on all three: they hold no reference cycles, and a busy decider makes thousands a second
@@ -75,20 +80,56 @@ class Decision(msgspec.Struct, gc=False):
     """
 
 
+# Milliseconds of the longest request, one hour. Chosen: long downloads count; a longer time is a
+# defect of the log and would spoil the mean latency.
+MOST_LATENCY_MS: Final = 3_600_000.0
+# Characters of an endpoint. Chosen: twice the longest line of a gateway's log that is read.
+MOST_ENDPOINT: Final = 131_072
+_Short = Annotated[str, Meta(max_length=128)]
+
+
 class Outcome(msgspec.Struct, array_like=True, gc=False):
     """What became of one request that went to its service, as the gateway's access log tells it."""
 
-    app: str
-    service: str
-    at: float
+    app: Annotated[str, Meta(min_length=1, max_length=128)]
+    service: _Short
+    at: Moment
     """When the response ended."""
-    status: int
-    latency_ms: float
-    request_id: str = ""
-    decision: str = ""
+    status: Annotated[int, Meta(ge=100, le=599)]
+    latency_ms: Annotated[float, Meta(ge=0, le=MOST_LATENCY_MS)]
+    request_id: _Short = ""
+    decision: _Short = ""
     """Decision id as in the response header, empty when unknown."""
-    bytes_out: int = 0
-    endpoint: str = ""
+    bytes_out: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    endpoint: Annotated[str, Meta(max_length=MOST_ENDPOINT)] = ""
     """Method and template of the path (`routing.endpoint_of`), empty when unknown."""
-    named: str = ""
+    named: _Short = ""
     """Service that the gateway named when it asked, empty when it named none."""
+
+
+_decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
+_decode_outcome = msgspec.msgpack.Decoder(Outcome).decode
+_split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+
+
+def outcomes_in(data: bytes) -> tuple[list[Outcome], int]:
+    """Return the outcomes in an entry of their stream, and how many items of it are none: of
+    another form, or with a value out of its range.
+    """
+    try:
+        # nearly always all are good, and one call is many times faster than one for each
+        return _decode_outcomes(data), 0
+    except MALFORMED:
+        pass
+    try:
+        items = _split(data)
+    except MALFORMED:
+        # no list at all, or one whose items cannot be told apart
+        return [], 1
+    good = []
+    for item in items:
+        try:
+            good.append(_decode_outcome(item))
+        except MALFORMED:
+            continue
+    return good, len(items) - len(good)

@@ -2,11 +2,19 @@
 
 All values are msgpack of the named struct. Keys do not name the installation: two installations
 that share a server use two databases of it.
+
+Which process reads and writes what stands in `decider.store_users.roles`: a new key needs a line.
 """
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+from msgspec import Meta
+
+from decider.contracts.config import Moment, Share
+from decider.contracts.vocabulary import Tier
 
 # Stream of `event.EventBatch`, field `b`; capped at EVENTS_MAXLEN entries.
 EVENTS_STREAM = "sluice:events"
@@ -14,6 +22,11 @@ EVENTS_GROUP = "ingest"
 # Chosen: each entry is a whole batch, so the stream holds the events of many minutes in which
 # ingest stands still, and the store's memory stays bounded.
 EVENTS_MAXLEN = 20_000
+# Stream of batches that cannot be stored: fields `b` (as received), `reason`, `entry` (its id in
+# EVENTS_STREAM), `at`.
+DEAD_STREAM = "sluice:events:dead"
+# How many there ever were: the stream itself drops its oldest.
+DEAD_COUNT_KEY = "sluice:events:dead:count"
 
 # Stream of lists of `requests.Outcome`, field `b`; every decider reads all of it, from "now".
 OUTCOMES_STREAM = "sluice:outcomes"
@@ -26,9 +39,9 @@ CONFIG_KEY = "sluice:config"
 # Pub/sub: the same bytes, the moment they are published.
 CONFIG_CHANNEL = "sluice:config:push"
 
-# `Profile` of one app, at PROFILE_PREFIX + app id.
+# Sealed `Profile` of one app (`sealed.profiles`), at PROFILE_PREFIX + app id.
 PROFILE_PREFIX = "sluice:profile:"
-# Pub/sub: a `Profile` that changed.
+# Pub/sub: a sealed `Profile` that changed.
 PROFILES_CHANNEL = "sluice:profiles:push"
 
 # Stream of the table of known apps, field `b`: one signed `known.Snapshot`, then the signed
@@ -40,8 +53,8 @@ KNOWN_PART_PREFIX = "sluice:known:part:"
 # load them.
 KNOWN_PART_TTL_S = 600
 
-# Set to the number of profiles once all of them are there; absent in an emptied store, which is
-# then filled again.
+# Set to the mark of the key that profiles are sealed with (`sealed.profiles.mark`) once all of them
+# are there. With another mark, or none as in an emptied store, all are sent again.
 FILLED_KEY = "sluice:filled"
 
 # Pub/sub: signed `node.commands.Command`s about one app. Nothing keeps them, so none can reach a
@@ -97,26 +110,36 @@ GATEWAYS_TTL_S = 86_400
 # `IngestStatus`, rewritten by each ingest worker after each batch.
 INGEST_STATUS_KEY = "sluice:ingest"
 
+# Counters of the REST API's calls, at THROTTLE_PREFIX + who calls + ":" + the window's number.
+THROTTLE_PREFIX = "sluice:throttle:"
+# Celery's queues and what belongs to them.
+CELERY_PREFIX = "sluice:celery:"
+
+
+# Ranges hold where a profile is read; the texts' lengths are those of the console's tables.
+_Count = Annotated[int, Meta(ge=0, le=2**32)]
+
 
 class Profile(msgspec.Struct, array_like=True, frozen=True):
     """What is known of an app apart from its behaviour. The default values are the cold start of an
     unknown app.
     """
 
-    app: str
-    name: str = ""
-    tenant: str = ""
-    tier: int = 0
-    created_at: float = 0.0
+    app: Annotated[str, Meta(min_length=1, max_length=128)]
+    name: Annotated[str, Meta(max_length=200)] = ""
+    tenant: Annotated[str, Meta(max_length=128)] = ""
+    # a tier beyond the document's would reach past the end of compiled tables
+    tier: Annotated[int, Meta(ge=0, le=int(max(Tier)))] = 0
+    created_at: Moment = 0.0
     """Unix seconds the app was registered; 0 when unknown."""
     verified: bool = False
     # as `features.FEATURES`' default of the same name
-    cohort_prior: float = 0.05
+    cohort_prior: Share = 0.05
     """Share of abusive apps in its cohort, 0 to 1."""
-    abuse_history: int = 0
+    abuse_history: _Count = 0
     """Confirmed abuse reports, matured."""
-    chargeback_history: int = 0
-    false_throttle_history: int = 0
+    chargeback_history: _Count = 0
+    false_throttle_history: _Count = 0
     """Refusals that support or the label feed found wrong."""
 
 
@@ -284,6 +307,10 @@ class NodeStatus(msgspec.Struct, array_like=True, frozen=True):
     """
     identity: IdentityStatus = IdentityStatus()
     timely: TimelyStatus = TimelyStatus()
+    messages_rejected: int = 0
+    """Profiles and outcomes that it ignored since it started: not of this fleet, unreadable or out
+    of range.
+    """
 
 
 class IngestStatus(msgspec.Struct, array_like=True, frozen=True):

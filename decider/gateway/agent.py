@@ -32,6 +32,8 @@ from decider.contracts.config import Config, ConfigError
 from decider.contracts.files import write_atomically
 from decider.gateway import envoy, nginx
 from decider.gateway.rules import Held, held
+from decider.store_users.own_user import StoreUserError, check_user
+from decider.store_users.roles import Role
 
 # Seconds between two looks at the store, and at rules that ended. Chosen: a block is in force at
 # the gateway this soon, and a look costs one round trip.
@@ -280,8 +282,13 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         keys = configs.read_public_keys(options.keys / "config.pub")
+        if not options.once:
+            check_user(options.valkey, Role.GATEWAY)
     except (OSError, ValueError) as error:
         print(f"gateway agent: config.pub cannot be read: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except StoreUserError as error:
+        print(f"gateway agent: {error}", file=sys.stderr)  # noqa: T201
         return 2
     agent = Agent(options.name, keys, options.data, outlet_of(options))
     agent.start_from_disk()

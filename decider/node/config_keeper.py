@@ -246,11 +246,13 @@ class Keeper:
         (switch.bin).
         """
         # Compared by time and size first: this runs four times a second on the event loop.
+        path = self.data / "switch.bin"
         try:
-            stat = (self.data / "switch.bin").stat()
+            stat = path.stat()
         except OSError:
             return
         seen = (stat.st_mtime_ns, stat.st_size)
         if seen != self._file_seen:
+            # noted first: a file that cannot be read is tried again once it has changed
             self._file_seen = seen
-            self.offer((self.data / "switch.bin").read_bytes(), "file")
+            self.offer(path.read_bytes(), "file")

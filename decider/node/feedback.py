@@ -15,6 +15,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ import msgspec
 import redis
 
 from decider.contracts.files import write_atomically
-from decider.contracts.requests import Outcome
+from decider.contracts.requests import MOST_LATENCY_MS, Outcome
 from decider.contracts.store import (
     GATEWAYS_KEY,
     GATEWAYS_TTL_S,
@@ -37,6 +38,8 @@ from decider.engine.routing import endpoint_of
 from decider.http.pace import GATEWAY_S
 from decider.node.gateway_log import LogLine, read_line
 from decider.node.gateway_watch import EnvoyStatistics, GatewayWatch
+from decider.store_users.own_user import StoreUserError, check_user
+from decider.store_users.roles import Role
 
 # Seconds between two sends. Chosen: deciders smooth what they learn from outcomes over seconds, and
 # five round trips a second cost nothing.
@@ -59,9 +62,6 @@ TRUNCATE_AT = 64 << 20
 # Unread bytes of log beyond which the oldest are given up. Outcomes that late tell nothing, and the
 # disk is not ours to fill.
 MAX_BEHIND = 256 << 20
-# Milliseconds of the longest request, one hour. Chosen: long downloads count; a longer time is a
-# defect of the log and would spoil the mean latency.
-MAX_DURATION_MS = 3_600_000.0
 # Seconds by which a line may be ahead of our clock. Chosen: clocks differ by less, so a time beyond
 # it is a defect of the log.
 MAX_AHEAD_S = 60.0
@@ -105,7 +105,7 @@ def outcome_of(read: LogLine, now: float) -> Outcome | None:
         return None
     if not (
         100 <= read.status <= 599
-        and 0 <= read.duration_ms <= MAX_DURATION_MS
+        and 0 <= read.duration_ms <= MOST_LATENCY_MS
         and 0 <= read.ended <= now + MAX_AHEAD_S
     ):
         raise ValueError(
@@ -381,6 +381,10 @@ def _parse() -> argparse.Namespace:
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
     options = _parse()
+    try:
+        check_user(options.valkey, Role.FEEDBACK)
+    except StoreUserError as error:
+        sys.exit(f"feedback: {error}")
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

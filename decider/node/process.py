@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from decider.http.pace import GATEWAY_S
 from decider.http.server import HttpServer
 from decider.identity.errors import IdentityFileError
 from decider.node.config_keeper import Keeper
+from decider.node.duties import keep_doing
 from decider.node.identity_keeper import IdentityKeeper
 from decider.node.known_keeper import KnownKeeper
 from decider.node.lease_ledger import LedgerError
@@ -39,10 +41,15 @@ from decider.node.store_sync import StoreSync
 from decider.node.timely_watch import TimelyWatch
 from decider.refusal.client import Teller
 from decider.scoring import model
+from decider.store_users.own_user import StoreUserError, check_user
+from decider.store_users.roles import Role
 
 # Seconds between two rounds of the engine's housekeeping: prices and fair shares follow load this
 # fast. Chosen: well below the 5 s over which use is smoothed.
 TICK_S = 0.2
+# Seconds between two looks at the file of an operator. A look costs microseconds, and a kill switch
+# is urgent.
+FILE_S = 0.25
 # Seconds between two looks for a first config. Chosen: it delays a start by no more than this, and
 # the other duties run meanwhile.
 FIRST_CONFIG_S = 0.2
@@ -251,6 +258,8 @@ class Decider:
             "sluice_peers": ("gauge", status.peers),
             "sluice_decides_alone": ("gauge", int(status.alone)),
             "sluice_reports_rejected_total": ("counter", status.reports_rejected),
+            "sluice_messages_rejected_total": ("counter", status.messages_rejected),
+            "sluice_duty_faults_total": ("counter", self.store_sync.faults.count),
             "sluice_decision_p99_seconds": ("gauge", status.latency_p99_us / 1e6),
             "sluice_clock_steps_total": ("counter", self.engine.clock.steps),
             "sluice_unknown_sources_total": ("counter", self.engine.batch.serial[NO_SOURCE]),
@@ -271,11 +280,9 @@ class Decider:
 
     async def _tick(self) -> None:
         # In parts with turns between them, so that a large table does not hold up requests.
-        while True:
-            await asyncio.sleep(TICK_S)
-            for _ in self.engine.tick_in_parts():
-                await asyncio.sleep(0)
-            self._own_share()
+        for _ in self.engine.tick_in_parts():
+            await asyncio.sleep(0)
+        self._own_share()
 
     def _own_share(self) -> None:
         day = time.strftime("%Y%m%d", time.gmtime())
@@ -284,9 +291,10 @@ class Decider:
             self._day = day
 
     async def _watch_file(self) -> None:
-        while True:
-            self.keeper.look_at_file()
-            await asyncio.sleep(0.25)  # a stat costs microseconds, and a kill switch is urgent
+        self.keeper.look_at_file()
+
+    def _duty(self, step: Callable[[], Awaitable[None]], pause_s: float) -> asyncio.Task[None]:
+        return asyncio.create_task(keep_doing(step, pause_s, self.store_sync.faults))
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. Raise StartError when the address cannot be bound."""
@@ -297,10 +305,10 @@ class Decider:
         self.known.start_from_disk()
         duties = [
             asyncio.create_task(self.store_sync.run(self.keeper, self.known)),
-            asyncio.create_task(self._watch_file()),
+            self._duty(self._watch_file, FILE_S),
         ]
         if self.identity is not None:
-            duties.append(asyncio.create_task(self.identity.watch()))
+            duties.append(self._duty(self.identity.watch, 0.0))
         warm_up(self.engine)
         # The port stays closed before the first config: a gateway then asks another decider, or its
         # own limit holds when there is none.
@@ -311,7 +319,7 @@ class Decider:
         ):
             await asyncio.sleep(FIRST_CONFIG_S)
         if self.keeper.version and not stop.is_set():
-            duties.append(asyncio.create_task(self._tick()))
+            duties.append(self._duty(self._tick, TICK_S))
             await self._serve(stop, duties)
         broken = [duty for duty in duties if duty.done()]
         await self.keeper.flushed()
@@ -367,8 +375,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a decider. Return the exit code: 2 when it cannot start."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
+        check_user(options.valkey, Role.DECIDER)
         uvloop.run(Decider(options).run())
-    except (StartError, LedgerError) as error:
+    except (StartError, StoreUserError, LedgerError) as error:
         print(f"decider: {error}", file=sys.stderr)  # noqa: T201
         return 2
     return 0

@@ -8,8 +8,9 @@ reports that in the heartbeat.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,18 @@ from redis.exceptions import RedisError
 
 from decider.contracts import config as configs
 from decider.contracts import store
+from decider.contracts.config import MALFORMED
 from decider.contracts.event import EventBatch, encode_batch
 from decider.contracts.ids import IdSource
-from decider.contracts.requests import Outcome
+from decider.contracts.requests import outcomes_in
+from decider.contracts.sealed import profiles
+from decider.contracts.sealed.profiles import ProfileError
 from decider.contracts.store import NodeStatus, Profile, TimelyStatus
 from decider.engine.engine import Engine
 from decider.engine.shared.peers import MOST_PEERS, REPORT_S
 from decider.node import commands
 from decider.node.config_keeper import Keeper
+from decider.node.duties import Faults, keep_doing
 from decider.node.identity_keeper import IdentityKeeper
 from decider.node.known_keeper import KnownKeeper
 from decider.node.lease_ledger import LeaseLedger
@@ -55,8 +60,6 @@ RETRY_S = 0.5
 BAD_SHOWN_S = 60.0
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_profile = msgspec.msgpack.Decoder(Profile).decode
-_decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
 
 
 class StoreSync:
@@ -87,6 +90,10 @@ class StoreSync:
         self._ledger = LeaseLedger(data / "leases.db", time.time())
         self.leasing = Leasing(self.store, engine, self._ledger, self._note_bad)
         self._peers: list[str] | None = None
+        self._profile_key = profiles.derive_key(engine.token_key)
+        self.rejected = 0
+        """Profiles and outcomes that were ignored since the start."""
+        self.faults = Faults()
 
     @property
     def last_error(self) -> str:
@@ -133,18 +140,25 @@ class StoreSync:
         ]
         async with asyncio.TaskGroup() as group:
             for duty, pause in duties:
-                group.create_task(self._keep_doing(duty, pause))
+                group.create_task(keep_doing(self._with_store(duty), pause, self.faults))
 
-    async def _keep_doing(self, duty: Callable[[], Awaitable[None]], pause: float) -> None:
-        while True:
+    def _with_store(self, duty: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        """Return a duty that waits while the store is away, and tells of it in the heartbeat."""
+
+        @functools.wraps(duty)
+        async def step() -> None:
             try:
                 await duty()
             except (RedisError, OSError) as error:
                 self._store_error = f"store: {error}"
                 await asyncio.sleep(RETRY_S)
-            except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+            except MALFORMED as error:
                 self._note_bad(f"unreadable message from the store: {error}")
-            await asyncio.sleep(pause)
+            except Exception as error:
+                self._note_bad(f"{duty.__name__.strip('_')}: {error!r}")
+                raise
+
+        return step
 
     async def _push(self) -> None:
         """Listen for pushed documents and profiles, and poll once right after subscribing so that
@@ -162,7 +176,7 @@ class StoreSync:
                     if message["channel"] == store.CONFIG_CHANNEL.encode():
                         self.keeper.offer(message["data"], "push")
                     else:
-                        self.engine.know([_decode_profile(message["data"])])
+                        self.engine.know(self._believed([message["data"]]))
 
     async def _obey(self) -> None:
         """Listen for signed commands about one app. This is apart from `_push`, so that no number
@@ -263,7 +277,9 @@ class StoreSync:
             for entry_id, fields in entries:
                 # Before decoding: an unreadable entry must not come back for ever.
                 self._outcomes_from = entry_id
-                outcomes = _decode_outcomes(fields.get(b"b", b""))
+                outcomes, bad = outcomes_in(fields.get(b"b", b""))
+                if bad:
+                    self._reject(bad, f"{bad} outcomes are unreadable or out of range")
                 self.engine.learn(outcomes)
                 self.routing.look(outcomes, time.monotonic())
 
@@ -272,14 +288,12 @@ class StoreSync:
         time, and leases for apps that have nearly used what this node holds of their quota.
         """
         await self._wanted.wait()
-        asked_at = time.time()
+        asked_at, answered = time.time(), False
         try:
             await self._profiles()
             answered = not self.engine.leases.wanted or await self.leasing.lease()
-        except (RedisError, OSError):
-            self.engine.leases.heard(asked_at, answered=False)
-            raise
-        self.engine.leases.heard(asked_at, answered=answered)
+        finally:
+            self.engine.leases.heard(asked_at, answered=answered)
         if not (self.engine.wanted_profiles or self.engine.leases.wanted):
             self._wanted.clear()
 
@@ -290,7 +304,23 @@ class StoreSync:
         found = await self.store.mget([store.PROFILE_PREFIX + app for app in apps])
         for app in apps:
             self.engine.wanted_profiles.pop(app, None)
-        self.engine.know([_decode_profile(data) for data in found if data is not None])
+        believed = self._believed([data for data in found if data is not None])
+        # one that lies at another app's key was not asked for
+        self.engine.know([profile for profile in believed if profile.app in apps])
+
+    def _believed(self, found: Sequence[bytes]) -> list[Profile]:
+        """Return the profiles that the console made; count the others."""
+        believed = []
+        for data in found:
+            try:
+                believed.append(profiles.unseal(data, self._profile_key))
+            except ProfileError as error:
+                self._reject(1, str(error))
+        return believed
+
+    def _reject(self, count: int, why: str) -> None:
+        self.rejected += count
+        self._note_bad(why)
 
     async def _status(self) -> None:
         data, node = _encode(self.status()), self.engine.node
@@ -350,6 +380,7 @@ class StoreSync:
             routing=self.routing.status(time.monotonic()),
             identity=self.identity.status() if self.identity else store.IdentityStatus(),
             timely=self.timely(),
+            messages_rejected=self.rejected,
             **self._fleet_status(),
         )
 

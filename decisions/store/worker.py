@@ -41,10 +41,8 @@ from decisions.store import copy_format, partitions
 
 log = logging.getLogger("sluice.ingest")
 
-# Batches that could not be stored: fields `b` (as received), `reason`, `entry` (id in
-# EVENTS_STREAM), `at`.
-DEAD_STREAM = "sluice:events:dead"
-# Enough to find out what is wrong with a decider; a flood of bad batches must not fill Valkey.
+# Batches kept in the dead-letter stream. Enough to find out what is wrong with a decider; a flood
+# of bad batches must not fill Valkey.
 DEAD_MAXLEN = 1_000
 
 # Batches of one transaction at most.
@@ -260,16 +258,19 @@ class Worker:
         """Write a batch to the dead-letter stream and acknowledge it, both or neither."""
         with self.client.pipeline(transaction=True) as pipe:
             pipe.xadd(
-                DEAD_STREAM,
+                store.DEAD_STREAM,
                 {"b": raw, "reason": reason[:500], "entry": entry, "at": time.time()},
                 maxlen=DEAD_MAXLEN,
             )
-            pipe.incr(DEAD_COUNT_KEY)
+            pipe.incr(store.DEAD_COUNT_KEY)
             pipe.xack(store.EVENTS_STREAM, store.EVENTS_GROUP, entry)
             pipe.execute()
         self.dead += 1
         log.error(
-            "batch %s cannot be stored and went to %s: %s", entry.decode(), DEAD_STREAM, reason
+            "batch %s cannot be stored and went to %s: %s",
+            entry.decode(),
+            store.DEAD_STREAM,
+            reason,
         )
 
     def _publish_status(self) -> None:
@@ -279,10 +280,6 @@ class Worker:
         )
         self.client.set(store.INGEST_STATUS_KEY, msgspec.msgpack.encode(status))
         self._status_at = time.monotonic()
-
-
-# Key of a counter of all batches ever buried: the dead-letter stream itself drops its oldest.
-DEAD_COUNT_KEY = "sluice:events:dead:count"
 
 
 def copy_events(

@@ -10,18 +10,21 @@ from collections.abc import Callable
 import pytest
 import redis
 from django.contrib.auth.models import Group, User
-from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from console.frame import roles
 from control.audit import tokens
+from decider.store_users.roles import Role
 from tests.explain.conftest import document, models, store  # noqa: F401 - an installation with a small real model
+from tests.servers import store_url
 
 
 @pytest.fixture(autouse=True)
-def nobody_has_called_yet(valkey: redis.Redis) -> None:
-    """The throttle's counts lie in Valkey."""
-    cache.clear()
+def nobody_has_called_yet(settings, valkey: redis.Redis) -> None:
+    """The throttle's counts lie in Valkey, which the fixture empties, and which the API uses as the
+    console does.
+    """
+    settings.VALKEY_URL = store_url(Role.CONSOLE)
 
 
 @pytest.fixture

@@ -101,7 +101,8 @@ def test_too_many_calls_are_429_and_told_when_to_go_on(anyone: APIClient, monkey
     assert anyone.get(DISPUTES).status_code == 200
     answer = anyone.get(DISPUTES)
     assert problem(answer)["status"] == 429
-    assert 0 < int(answer["Retry-After"]) <= 60
+    # a call counts until the window after its own is over
+    assert 0 < int(answer["Retry-After"]) <= 120
 
 
 def test_a_defect_is_500_as_a_problem_without_details(anyone: APIClient, monkeypatch) -> None:

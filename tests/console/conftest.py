@@ -28,9 +28,11 @@ from control.audit.actors import SYSTEM
 from control.config import changes
 from control.models import App, Tenant
 from decider.contracts import config, defaults, store
+from decider.store_users.roles import Role
 from decisions.store import copy_format, worker
 from tests.console.one_app import APP
 from tests.control.played import Played
+from tests.servers import store_url
 
 PASSWORD = "a-password-for-tests"
 CHROMIUM = (
@@ -64,6 +66,7 @@ def installation(settings, tmp_path: Path, keys: Path, valkey: redis.Redis) -> P
     """An installation's folder with keys, nothing in Valkey, and nothing remembered."""
     settings.SLUICE_VAR = tmp_path
     settings.SLUICE_KEYS = keys
+    settings.VALKEY_URL = store_url(Role.CONSOLE)
     settings.PASSWORD_HASHERS = [
         "django.contrib.auth.hashers.MD5PasswordHasher"
     ]  # the real one is slow on purpose

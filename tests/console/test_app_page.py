@@ -19,11 +19,13 @@ from control.errors import StoreUnavailable
 from control.models import App
 from decider.contracts.store import PROFILE_PREFIX, Profile
 from decider.contracts.vocabulary import Stage
+from decider.store_users.roles import Role
 from decisions.models import Decision, Outcome
 from decisions.outcomes import disputes, reports
 from tests.console.one_app import APP, ROLES, text_of, url
 from tests.decisions.factory import event, unranked
 from tests.pages import shown
+from tests.servers import store_url
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("known")]
 
@@ -221,7 +223,15 @@ def test_each_refusal_is_found_wrong_once_when_it_is_settled_and_recent(signed_i
     assert reports.found_wrong(time.time()) == {APP: 2, "app_other": 1}
 
 
-def test_the_deciders_are_told_of_it_once_and_of_its_end(valkey, signed_in, stored) -> None:
+@pytest.fixture
+def as_worker(settings) -> None:
+    """The worker tells deciders; the console may not write profiles."""
+    settings.VALKEY_URL = store_url(Role.WORKER)
+
+
+def test_the_deciders_are_told_of_it_once_and_of_its_end(
+    as_worker, valkey, signed_in, stored
+) -> None:
     App.objects.filter(id=APP).update(false_throttle_history=4)
     wrong("a")
     wrong("b", app="app_nobody_registered")
@@ -248,7 +258,7 @@ def test_the_deciders_are_told_of_it_once_and_of_its_end(valkey, signed_in, stor
 
 
 def test_what_could_not_be_told_is_told_the_next_time(
-    valkey, signed_in, stored, monkeypatch
+    as_worker, valkey, signed_in, stored, monkeypatch
 ) -> None:
     def away(apps):
         raise StoreUnavailable("away")

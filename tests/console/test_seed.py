@@ -9,6 +9,13 @@ from control.audit import chain
 from control.config import changes
 from control.models import App, Tenant
 from decider.contracts.store import PROFILE_PREFIX
+from decider.store_users.roles import Role
+from tests.servers import store_url
+
+
+@pytest.fixture(autouse=True)
+def as_operator(settings, installation) -> None:
+    settings.VALKEY_URL = store_url(Role.OPERATOR)
 
 
 @pytest.mark.django_db

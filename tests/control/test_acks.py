@@ -7,8 +7,16 @@ import pytest
 from control.deciders import acks
 from control.deciders.acks import NodeState
 from control.errors import StoreUnavailable
-from decider.contracts.store import NODES_KEY
+from decider.contracts.store import ACKS_PREFIX, NODE_PREFIX, NODES_KEY
+from decider.store_users.roles import Role
 from tests.control.conftest import ack, beat, status
+from tests.servers import store_url
+
+
+@pytest.fixture(autouse=True)
+def as_console(settings, installation) -> None:
+    """The console asks how far a version is."""
+    settings.VALKEY_URL = store_url(Role.CONSOLE)
 
 
 @pytest.fixture
@@ -38,6 +46,24 @@ def test_nodes_are_acked_waiting_refused_or_silent(valkey, made_at) -> None:
     assert (reached.acked, reached.total, reached.complete) == (1, 4, False)
     assert reached.ms == pytest.approx(31, abs=0.1)
     assert {node.name: node.error for node in reached.late}["d03"] == "the signature does not match"
+
+
+@pytest.mark.parametrize("rubbish", [b"\xff", b"\x90", b"\x91" * 5_000, b"\x95\xa1\xff"])
+def test_a_decider_that_writes_rubbish_keeps_nobody_from_seeing_the_others(
+    valkey, made_at, rubbish: bytes
+) -> None:
+    beat(valkey, status("d01"))
+    ack(valkey, 5, "d01")
+    valkey.set(NODE_PREFIX + "d02", rubbish)
+    valkey.zadd(NODES_KEY, {"d02": time.time(), b"\xff": time.time()})
+    valkey.hset(ACKS_PREFIX + "5", mapping={"d02": rubbish, b"\xff": rubbish})
+    # where its refusals would be, under the version that it runs
+    beat(valkey, status("d03", config_version=4))
+    valkey.hset(ACKS_PREFIX + "4", "d03", rubbish)
+    reached = acks.reach(5, made_at, True, time.time())
+    states = {node.name: node.state for node in reached.nodes}
+    assert states["d01"] is NodeState.ACKED
+    assert states["d02"] is NodeState.SILENT
 
 
 def test_a_node_without_traffic_counts_until_it_applied_the_change(valkey, made_at) -> None:

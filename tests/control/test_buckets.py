@@ -89,6 +89,16 @@ def test_one_that_reports_and_does_not_answer_is_named(decider, valkey, monkeypa
     assert buckets.peek("app_1").silent == ("d02",)
 
 
+def test_an_answer_that_cannot_be_read_costs_itself_only(
+    decider, valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decider("d01").track("app_1", 1)
+    nonce = "ab" * 16
+    monkeypatch.setattr(buckets.secrets, "token_hex", lambda _: nonce)
+    valkey.rpush(store.ANSWERS_PREFIX + nonce, b"\xff rubbish", b"\x91" * 5_000)
+    assert [node.name for node in buckets.peek("app_1").tracking] == ["d01"]
+
+
 def test_a_reset_fills_the_bucket_and_is_written_down_before_and_after(decider) -> None:
     one = decider("d01")
     one.track("app_1", 310)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
@@ -11,9 +12,11 @@ from control.deciders import keys, publish
 from control.models import App, Tenant
 from control.switches import switches
 from decider.contracts import artifact, config, defaults
+from decider.contracts.sealed import profiles
 from decider.contracts.store import (
     CONFIG_CHANNEL,
     CONFIG_KEY,
+    FILLED_KEY,
     MODEL_PREFIX,
     PROFILE_PREFIX,
     PROFILES_CHANNEL,
@@ -100,9 +103,34 @@ def test_a_profile_reaches_the_store_and_the_channel(valkey) -> None:
         heard.get_message(timeout=1)
         assert publish.push_profiles([app]) == 1
         assert heard.get_message(timeout=1)["data"] == valkey.get(PROFILE_PREFIX + app.id)
-    profile = msgspec.msgpack.decode(valkey.get(PROFILE_PREFIX + app.id), type=Profile)
+    data = valkey.get(PROFILE_PREFIX + app.id)
+    profile = profiles.unseal(data, publish._profile_key())
     assert profile == app.profile
+    # as deciders read it before profiles were sealed
+    assert msgspec.msgpack.decode(data, type=Profile) == app.profile
     assert (profile.tenant, profile.tier, profile.verified) == ("ten_tidewell", 1, True)
+
+
+def test_profiles_sealed_with_another_key_are_sent_again(first, valkey, keys) -> None:
+    tenant = Tenant.objects.create(id="ten_tidewell", name="Tidewell Retail")
+    app = App.objects.create(id="app_7q2m4kx9", name="Order sync", tenant=tenant, tier=1)
+    assert "filled the store" in publish.pending()
+    assert publish.pending() == ""
+    (keys / "token.key").write_text("ab" * 32)
+    assert "filled the store" in publish.pending()
+    data = valkey.get(PROFILE_PREFIX + app.id)
+    assert profiles.unseal(data, profiles.derive_key(b"\xab" * 32)) == app.profile
+    # as a console filled it before profiles were sealed
+    valkey.set(FILLED_KEY, 1)
+    assert "filled the store" in publish.pending()
+
+
+def test_an_app_from_before_1970_is_told_as_of_then(first) -> None:
+    tenant = Tenant.objects.create(id="ten_tidewell", name="Tidewell Retail")
+    app = App(id="app_old", name="Old", tenant=tenant, tier=1)
+    app.created_at = datetime(1960, 1, 1, tzinfo=UTC)
+    key = publish._profile_key()
+    assert profiles.unseal(profiles.seal(app.profile, key), key).created_at == 0.0
 
 
 def test_an_emptied_store_is_noticed_and_filled_again_with_config_model_and_profiles(
@@ -127,7 +155,7 @@ def test_an_emptied_store_is_noticed_and_filled_again_with_config_model_and_prof
         edit=lambda c: msgspec.structs.replace(c, model=config.ModelRef("risk", 1, digest)),
     )
     valkey.flushdb()
-    assert publish.pending() == "filled an empty store: config 2, 2500 profiles"
+    assert publish.pending() == "filled the store: config 2, 2500 profiles"
     assert (
         published().version,
         valkey.get(MODEL_PREFIX + digest),

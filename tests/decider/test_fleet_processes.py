@@ -26,8 +26,10 @@ from decider.contracts import artifact, store
 from decider.contracts import config as configs
 from decider.contracts.config import ModelRef
 from decider.contracts.requests import Outcome
+from decider.contracts.sealed import profiles
 from decider.contracts.store import NodeStatus, Profile
 from decider.contracts.vocabulary import Tier
+from decider.store_users.roles import Role
 from learning.training import shipped
 from tests.decider.test_process import until
 from tests.servers import PATIENT
@@ -41,7 +43,9 @@ class Fleet:
     """A store, two deciders, and a client that keeps a connection to each."""
 
     def __init__(self, folder: Path, keys: Path) -> None:
-        self.valkey = servers.Valkey(folder / "valkey", servers.free_port(), "test")
+        self.valkey = servers.Valkey(
+            folder / "valkey", servers.free_port(), "test", keys=folder / "users"
+        )
         self.valkey.make()
         self.running = {"valkey": subprocess.Popen(self.valkey.command())}
         servers.wait_until_ready(self.valkey)
@@ -53,7 +57,12 @@ class Fleet:
             self.running[f"d{k}"] = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "decider", "--node", f"d{k}"),
-                    *("--listen", f"127.0.0.1:{port}", "--valkey", self.valkey.url()),
+                    *(
+                        "--listen",
+                        f"127.0.0.1:{port}",
+                        "--valkey",
+                        self.valkey.url(role=Role.DECIDER),
+                    ),
                     *("--data", str(folder / f"d{k}"), "--models", str(folder / "models")),
                     *("--keys", str(keys)),
                     *PATIENT,
@@ -67,6 +76,7 @@ class Fleet:
         digest = artifact.digest_of(data)
         (folder / "models").mkdir()
         (folder / "models" / digest).write_bytes(data)
+        sealing = profiles.derive_key(bytes.fromhex((keys / "token.key").read_text()))
         for k, app in enumerate(self.apps):
             profile = Profile(
                 app,
@@ -75,7 +85,7 @@ class Fleet:
                 created_at=time.time() - 4e7,
                 verified=True,
             )
-            self.store.set(store.PROFILE_PREFIX + app, msgspec.msgpack.encode(profile))
+            self.store.set(store.PROFILE_PREFIX + app, profiles.seal(profile, sealing))
         document = msgspec.structs.replace(
             config(), version=1, model=ModelRef("risk", 1, digest), nodes=2
         )

@@ -26,11 +26,13 @@ from decider.contracts import defaults, known, store
 from decider.contracts.config import Config, Sampling, Switch
 from decider.contracts.event import Event, decode_batch
 from decider.contracts.requests import Outcome
+from decider.contracts.sealed import profiles
 from decider.contracts.store import Ack, NodeStatus, Profile
 from decider.engine.known_apps import table as known_apps
 from decider.engine.text_hash import TextHash
 from decider.node import commands
 from decider.node import process as decider_process
+from decider.store_users.roles import Role
 from tests.servers import PATIENT
 
 pytestmark = [pytest.mark.parts, pytest.mark.in_order]
@@ -52,7 +54,9 @@ class World:
         self.key = Ed25519PrivateKey.from_private_bytes(
             bytes.fromhex((keys / "config.key").read_text())
         )
-        self.valkey = servers.Valkey(folder / "valkey", servers.free_port(), "test")
+        self.valkey = servers.Valkey(
+            folder / "valkey", servers.free_port(), "test", keys=folder / "users"
+        )
         self.valkey.make()
         self.ports = {"d01": servers.free_port(), "d02": servers.free_port()}
         self.version = 0
@@ -81,7 +85,7 @@ class World:
             "--listen",
             f"127.0.0.1:{self.ports[node]}",
             "--valkey",
-            self.valkey.url(),
+            self.valkey.url(role=Role.DECIDER),
         ]
         command += [
             "--data",
@@ -109,6 +113,12 @@ class World:
         self.store.set(store.CONFIG_KEY, data)
         self.store.publish(store.CONFIG_CHANNEL, data)
         return self.version
+
+    def put(self, profile: Profile) -> None:
+        """Put a profile into the store as the console does."""
+        token_key = bytes.fromhex((self.keys / "token.key").read_text())
+        data = profiles.seal(profile, profiles.derive_key(token_key))
+        self.store.set(store.PROFILE_PREFIX + profile.app, data)
 
     def get(
         self, path: str, app: str | None = None, node: str = "d01"
@@ -204,13 +214,49 @@ def test_rubbish_on_every_channel_stops_nothing(world: World) -> None:
 
 def test_a_profile_is_fetched_when_an_app_is_first_seen(world: World) -> None:
     profile = Profile("app_known", "Known", "t1", 2)
-    world.store.set(store.PROFILE_PREFIX + "app_known", msgspec.msgpack.encode(profile))
+    world.put(profile)
     world.get("/v1/check/v2/orders/1", "app_known")
     until(
         lambda: "q=1000" in world.get("/v1/check/v2/orders/1", "app_known")[1]["ratelimit-policy"],
         "the profile",
         10,
     )
+
+
+def test_a_profile_that_the_console_did_not_make_changes_nothing_and_is_told(
+    world: World,
+) -> None:
+    """A tier of 99 ended a decider at the app's next request, and again after each start."""
+    before = world.status()
+    assert before is not None
+    for tier in (3, 99, -1, 2**62):
+        data = msgspec.msgpack.encode(Profile("app_forged", "Forged", "t1", tier))
+        world.store.set(store.PROFILE_PREFIX + "app_forged", data)
+        world.store.publish(store.PROFILES_CHANNEL, data)
+        for _ in range(3):
+            answer = world.get("/v1/check/v2/orders/1", "app_forged")
+            assert answer[1]["ratelimit-policy"].partition("q=")[2].partition(";")[0] == "50"
+    until(
+        lambda: (
+            (s := world.status()) is not None
+            and s.messages_rejected >= before.messages_rejected + 4
+            and "a profile" in s.last_error
+        ),
+        "the count",
+        10,
+    )
+
+
+def test_one_bad_outcome_costs_itself_only(world: World) -> None:
+    good = Outcome("app_o", "orders-read", time.time(), 200, 77_000.0)
+    bad = [Outcome("app_o", "orders-read", time.time(), 200, float("inf")), ["x"] * 5, None, 7]
+    world.store.xadd(store.OUTCOMES_STREAM, {"b": msgspec.msgpack.encode([*bad, good])})
+    until(
+        lambda: (s := world.status()) is not None and s.services[0].latency_ms > 1_000.0,
+        "the good one",
+        10,
+    )
+    assert world.status().services[0].latency_ms <= 77_000.0
 
 
 def test_decisions_reach_the_stream_and_outcomes_reach_the_services(world: World) -> None:
@@ -363,9 +409,7 @@ def test_an_app_that_was_unknown_at_first_gets_a_lease_of_its_own_plan(world: Wo
     world.end("decider")
     world.start_decider()  # one that starts again on the same day has hardly a share of its own
     app = "app_late"
-    world.store.set(
-        store.PROFILE_PREFIX + app, msgspec.msgpack.encode(Profile(app, "Late", "t1", 3))
-    )
+    world.put(Profile(app, "Late", "t1", 3))
     # the region has leased more of its quota today than the pool of an unknown app holds: an empty
     # one, until it is known
     world.store.hset(world.leases(), app, 200_000)

@@ -14,7 +14,10 @@ from decider.node.store_sync import StoreSync
 @pytest.fixture
 def sync(monkeypatch, tmp_path) -> StoreSync:
     made = StoreSync(
-        "redis://127.0.0.1:1/0", engine=SimpleNamespace(), started_at=0.0, data=tmp_path
+        "redis://127.0.0.1:1/0",
+        engine=SimpleNamespace(token_key=b"k" * 32),
+        started_at=0.0,
+        data=tmp_path,
     )
     made.keeper = SimpleNamespace(needs_model=lambda: False)
 

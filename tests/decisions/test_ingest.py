@@ -145,6 +145,13 @@ BAD_ROWS = {
     "a time before time": {"at": -5.0},
     "an id of the wrong size": {"id": b"short"},
     "a risk above one": {"risk": 1.01},
+    "a reason that no version has": {"reason": 9999},
+    "a stage that does not exist": {"stage": 6},
+    "an action that does not exist": {"action": 5},
+    "an endless wait": {"retry_after": float("inf")},
+    "a wait that is not a number": {"retry_after": float("nan")},
+    "an endless score": {"raw_risk": float("-inf")},
+    "a decision before its request": {"latency_us": -1.0},
 }
 
 
@@ -157,8 +164,8 @@ def test_a_poison_batch_is_buried_with_its_reason_and_the_others_are_stored(valk
     one = worker(valkey)
     assert one.step() == 3
     assert Decision.objects.count() == 3
-    assert one.dead == int(valkey.get(ingest_worker.DEAD_COUNT_KEY)) == 1
-    ((_, letter),) = valkey.xrange(ingest_worker.DEAD_STREAM)
+    assert one.dead == int(valkey.get(store.DEAD_COUNT_KEY)) == 1
+    ((_, letter),) = valkey.xrange(store.DEAD_STREAM)
     assert letter[b"reason"]
     assert ingest_worker.waiting(valkey) == 0
 
@@ -176,7 +183,7 @@ def test_a_poison_batch_is_buried_with_its_reason_and_the_others_are_stored(valk
 def test_bytes_that_are_no_batch_are_buried(valkey, raw) -> None:
     send(valkey, raw, batch([event()]))
     assert worker(valkey).step() == 1
-    assert int(valkey.get(ingest_worker.DEAD_COUNT_KEY)) == 1
+    assert int(valkey.get(store.DEAD_COUNT_KEY)) == 1
 
 
 @pytest.mark.parametrize(
@@ -185,14 +192,14 @@ def test_bytes_that_are_no_batch_are_buried(valkey, raw) -> None:
 def test_a_batch_whose_own_fields_cannot_be_stored_is_buried(valkey, fields) -> None:
     send(valkey, batch([event()], **fields), batch([event()]))
     assert worker(valkey).step() == 1
-    assert int(valkey.get(ingest_worker.DEAD_COUNT_KEY)) == 1
+    assert int(valkey.get(store.DEAD_COUNT_KEY)) == 1
 
 
 def test_an_event_id_that_is_stored_already_buries_only_its_batch(valkey) -> None:
     one = event()
     send(valkey, batch([one]), batch([one, event()]), batch([event()]))
     assert worker(valkey).step() == 2
-    assert int(valkey.get(ingest_worker.DEAD_COUNT_KEY)) == 1
+    assert int(valkey.get(store.DEAD_COUNT_KEY)) == 1
 
 
 def test_with_postgresql_away_nothing_is_acknowledged_and_all_is_stored_when_it_is_back(

@@ -20,9 +20,11 @@ from django.db import connection
 
 from decider.contracts import store
 from decider.contracts.event import encode_batch
+from decider.store_users.roles import Role
 from decisions.models import Decision, IngestedBatch
 from decisions.store import worker
 from tests.decisions.factory import batch, event
+from tests.servers import store_url
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.parts]
 
@@ -33,6 +35,7 @@ def start(name: str) -> subprocess.Popen[bytes]:
     environment = {
         **os.environ,
         "DATABASE_URL": f"{base}/{connection.settings_dict['NAME']}",
+        "VALKEY_URL": store_url(Role.INGEST),
         "DJANGO_SETTINGS_MODULE": "console.settings",
     }
     command = [sys.executable, str(Path(settings.BASE_DIR) / "manage.py"), "ingest", "--name", name]
@@ -78,7 +81,7 @@ def test_killed_again_and_again_it_stores_every_event_once(valkey: redis.Redis) 
     ids = [i for one in sent for i in one]
     assert Decision.objects.count() == len(ids)
     assert {d.bytes for d in Decision.objects.values_list("id", flat=True)} == set(ids)
-    assert not valkey.exists(worker.DEAD_COUNT_KEY)
+    assert not valkey.exists(store.DEAD_COUNT_KEY)
 
 
 def test_told_to_stop_it_leaves_the_group_and_says_what_it_did(valkey: redis.Redis) -> None:

@@ -17,9 +17,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from decider.contracts import config, defaults, store
 from decider.contracts.config import Config, ListEntry, Override, Sampling
 from decider.contracts.vocabulary import Action
+from decider.store_users.roles import Role
 from tests.conftest import write_keys
 from tests.gateway.running import Gateway, identity_file, until
-from tests.servers import PATIENT
+from tests.servers import PATIENT, store_url
 
 BLOCKED, SHED = "app-blocked", "app-shed"
 START_S = 180.0
@@ -57,7 +58,7 @@ def decider(folder: Path, node: str, port: int, *, reads_credentials: bool = Fal
     """
     where = ["--node", node, "--listen", f"127.0.0.1:{port}", "--data", str(folder / node)]
     where += ["--models", str(folder / "models"), "--keys", str(folder / "keys")]
-    shared = ["--valkey", os.environ["VALKEY_URL"], "--capacity", "20000", *PATIENT]
+    shared = ["--valkey", store_url(Role.DECIDER), "--capacity", "20000", *PATIENT]
     identity = ["--identity", str(identity_file(folder))] if reads_credentials else []
     return [sys.executable, "-m", "decider", *where, *shared, *identity]
 
@@ -90,7 +91,7 @@ def with_deciders(
         for node in nodes:
             port = gateway.ports[node]
             gateway.start(node, decider(folder, node, port, reads_credentials=reads_credentials))
-        log = ["--log", str(gateway.log), "--valkey", os.environ["VALKEY_URL"]]
+        log = ["--log", str(gateway.log), "--valkey", store_url(Role.FEEDBACK)]
         gateway.start("feedback", [sys.executable, "-m", "decider.node.feedback", *log])
         for node in nodes:
             until(lambda port=gateway.ports[node]: is_healthy(port), node, START_S)

@@ -18,9 +18,11 @@ from decider.contracts import defaults, store
 from decider.contracts.config import ListEntry
 from decider.gateway import nginx
 from decider.gateway.rules import Held, Level
+from decider.store_users.roles import Role
 from tests.decider import signing
 from tests.gateway import running, starting
 from tests.gateway.running import Gateway, until
+from tests.servers import store_url
 
 pytestmark = [pytest.mark.parts, pytest.mark.in_order]
 KEY = Ed25519PrivateKey.generate()
@@ -37,12 +39,12 @@ def publish(client: redis.Redis, version: int, *entries: ListEntry) -> None:
     client.set(store.CONFIG_KEY, configs.sign(document, KEY))
 
 
-def start_agent(gateway: Gateway, folder: Path, valkey_url: str, *where: str) -> None:
+def start_agent(gateway: Gateway, folder: Path, *where: str) -> None:
     (folder / "keys").mkdir(exist_ok=True)
     (folder / "keys" / "config.pub").write_text(KEY.public_key().public_bytes_raw().hex())
     known = ["--keys", str(folder / "keys"), "--data", str(folder / "agent")]
     command = [sys.executable, "-m", "decider.gateway.agent", "--name", "gw", *known, *where]
-    gateway.start("agent", [*command, "--valkey", valkey_url])
+    gateway.start("agent", [*command, "--valkey", store_url(Role.GATEWAY)])
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +68,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, client: redis.Redis) -> It
             entry("block", "tenant", "tenant-blocked"),
             entry("block", "source", "203.0.113.0/24"),
         )
-        start_agent(
-            it, folder, os.environ["VALKEY_URL"], "--envoy", str(running.rules_file(folder))
-        )
+        start_agent(it, folder, "--envoy", str(running.rules_file(folder)))
         until(lambda: it.get("app-blocked").status == 403, "the rules")
         yield it
 
@@ -175,7 +175,7 @@ def test_nginx_holds_blocked_addresses_and_each_services_choice(
         publish(client, 9, entry("block", "source", "127.0.0.0/8"))
         reload = f"kill -HUP {gateway.processes['nginx'].pid}"
         where = ["--nginx", str(tmp_path / "rules"), "--reload", reload]
-        start_agent(gateway, tmp_path, os.environ["VALKEY_URL"], *where)
+        start_agent(gateway, tmp_path, *where)
         until(lambda: gateway.get("modest", PASSED).status == 403, "the rule")
         # nginx lets workers with the old rules go on for 100 ms, beside those with the new ones
         time.sleep(1.0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from argparse import ArgumentParser
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-import msgspec
 import redis
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
@@ -19,6 +19,8 @@ from control.errors import ControlError
 from decider.contracts import config, defaults, store
 from decider.contracts.artifact import ArtifactError
 from decider.contracts.config import Config, ConfigError
+from decider.contracts.sealed import profiles
+from decider.contracts.sealed.profiles import ProfileError
 from decider.contracts.store import Profile
 from decider.engine.engine import Engine
 from decider.scoring.model import Model
@@ -108,7 +110,7 @@ class Command(BaseCommand):
             None
             if options["through_envoy"]
             else playback.OfflineReplay(
-                self._engine(client, key), _publisher(client), _lookup(client)
+                self._engine(client, key), _publisher(client), _lookup(client, key)
             )
         )
         span = playback.survey_logs(files, key, form, limit)
@@ -186,14 +188,17 @@ def _publisher(client: redis.Redis) -> playback.PublishBatch:
     )
 
 
-def _lookup(client: redis.Redis) -> playback.LookUpProfiles:
-    decode = msgspec.msgpack.Decoder(Profile).decode
+def _lookup(client: redis.Redis, key: bytes) -> playback.LookUpProfiles:
+    profile_key = profiles.derive_key(key)
 
-    def profiles(apps: Sequence[str]) -> list[Profile]:
-        return [
-            decode(data.encode() if isinstance(data, str) else data)
-            for data in client.mget([store.PROFILE_PREFIX + app for app in apps])
-            if data is not None
-        ]
+    def look_up(apps: Sequence[str]) -> list[Profile]:
+        found = []
+        for data in client.mget([store.PROFILE_PREFIX + app for app in apps]):
+            # what the console did not make is as unknown here as it is to a decider
+            with suppress(ProfileError):
+                if data is not None:
+                    raw = data.encode() if isinstance(data, str) else data
+                    found.append(profiles.unseal(raw, profile_key))
+        return found
 
-    return profiles
+    return look_up

@@ -33,6 +33,8 @@ from control.errors import KeysError
 from decider.contracts.files import write_atomically
 from decider.gateway import envoy as envoy_rules
 from decider.gateway.rules import Held
+from decider.store_users.own_user import StoreUserError, check_user
+from decider.store_users.roles import Role
 
 # Free bytes of disk without which nothing is started: PostgreSQL stops in the middle of its work on
 # a full disk. Chosen: twice what its write-ahead log may take (max_wal_size).
@@ -406,6 +408,8 @@ def start_servers(supervisor: Supervisor) -> None:
     if embedded.is_embedded("valkey"):
         embedded.valkey_server(var).make()
         supervisor.run("valkey")
+    else:
+        check_store_user()
     if embedded.is_embedded("postgres"):
         postgres = embedded.postgres_server(var)
         postgres.make()
@@ -456,6 +460,14 @@ def check_database() -> None:
         raise servers.PartError(
             f"The database of DATABASE_URL cannot be reached: {str(error).splitlines()[0]}."
         ) from error
+
+
+def check_store_user() -> None:
+    """Raise PartError when programs would use a managed Valkey as a user that may do everything."""
+    try:
+        check_user(settings.VALKEY_URL, Role.OPERATOR)
+    except StoreUserError as error:
+        raise servers.PartError(str(error)) from error
 
 
 def leave_addresses(var: Path) -> None:

@@ -8,13 +8,14 @@ quarter of a second later.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from typing import Final
 
 import msgspec
 import numpy as np
 
+from decider.contracts.config import MALFORMED, Moment
+from decider.contracts.sealed import codes
+from decider.contracts.sealed.codes import SealError
 from decider.engine.shared.state import N_TIERS
 
 # Columns of a report's figures (float32), a row for each service: cost units a second asked for and
@@ -42,7 +43,6 @@ MOST_NAMED: Final = 1_024
 MOST_BYTES: Final = 262_144
 # Largest figure, cost units a second. Chosen: beyond any service.
 MOST_UNITS: Final = 1e9
-_MAC_BYTES: Final = 32  # of SHA-256
 # At most 16 bytes. The number rises with each change of the format, so that no decider misreads
 # a report of another version: to it, that is not authentic.
 _PURPOSE: Final = b"sluice-reports-3"
@@ -56,7 +56,7 @@ class Report(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     """One report."""
 
     node: str
-    started_at: float
+    started_at: Moment
     """Start of the decider's process, unix seconds: reports of an earlier process are ignored."""
     number: int
     """Counts up from 1 with each report of a process."""
@@ -81,27 +81,23 @@ _decode = msgspec.msgpack.Decoder(Report).decode
 
 def derive_key(token_key: bytes) -> bytes:
     """Return the key of a fleet's reports. It is not `token.key` itself, which has other uses."""
-    return hashlib.blake2b(key=token_key, person=_PURPOSE, digest_size=32).digest()
+    return codes.derive_key(token_key, _PURPOSE)
 
 
 def seal(report: Report, key: bytes) -> bytes:
     """Return a report as bytes, behind its authentication code."""
-    body = _encode(report)
-    return hmac.digest(key, body, hashlib.sha256) + body
+    return codes.seal(_encode(report), key)
 
 
 def unseal(data: bytes, key: bytes) -> Report:
     """Return the report that `seal` made, with all figures within their ranges. Raise ReportError
     for anything else.
     """
-    if not _MAC_BYTES < len(data) <= MOST_BYTES:
-        raise ReportError(f"a report has {len(data)} bytes, not up to {MOST_BYTES}")
-    body = data[_MAC_BYTES:]
-    if not hmac.compare_digest(data[:_MAC_BYTES], hmac.digest(key, body, hashlib.sha256)):
-        raise ReportError("a report is not from a decider of this fleet (wrong token.key)")
     try:
-        report = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        report = _decode(codes.unseal(data, key, MOST_BYTES))
+    except SealError as error:
+        raise ReportError(f"a report is not believed: {error}") from error
+    except MALFORMED as error:
         raise ReportError(f"a report cannot be read: {error}") from error
     _check(report)
     return report

@@ -10,10 +10,12 @@ import threading
 
 import redis
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from decider.store_users.own_user import StoreUserError, check_user
+from decider.store_users.roles import Role
 from decisions.store.worker import Worker
 
 
@@ -31,18 +33,14 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, name: str, **options: object) -> None:
+        try:
+            check_user(settings.VALKEY_URL, Role.INGEST)
+        except StoreUserError as error:
+            raise CommandError(str(error)) from error
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        # the worker waits and retries by itself; retries in the client would only delay a stop
-        times = {
-            "socket_timeout": 3,
-            "socket_connect_timeout": 2,
-            "health_check_interval": 15,
-            "retry": Retry(NoBackoff(), 0),
-        }
-        client = redis.Redis.from_url(settings.VALKEY_URL, **times)
-        worker = Worker(client, name)
+        worker = Worker(_client(), name)
         self.stdout.write(f"ingest {name} is running")
         worker.run(stop)
         with contextlib.suppress(
@@ -52,3 +50,14 @@ class Command(BaseCommand):
         self.stdout.write(
             f"ingest {name} stopped after {worker.rows} rows, {worker.dead} batches buried"
         )
+
+
+def _client() -> redis.Redis:
+    # the worker waits and retries by itself; retries in the client would only delay a stop
+    return redis.Redis.from_url(
+        settings.VALKEY_URL,
+        socket_timeout=3,
+        socket_connect_timeout=2,
+        health_check_interval=15,
+        retry=Retry(NoBackoff(), 0),
+    )

@@ -1,0 +1,1 @@
+"""Messages that prove by an authentication code that they come from a process of this fleet."""

@@ -1,0 +1,69 @@
+"""Profiles of apps as they lie in the store: sealed, because a profile says what an app may do.
+
+The stored bytes are the profile, as deciders read it before profiles were sealed, with the sealed
+profile behind its fields. Those deciders ignore what stands behind the fields that they know; newer
+ones believe nothing but the sealed one. Fields that a newer console appends do no harm to either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import msgspec
+
+from decider.contracts.config import MALFORMED
+from decider.contracts.sealed import codes
+from decider.contracts.sealed.codes import SealError
+from decider.contracts.store import Profile
+
+# Most bytes of a stored profile. Chosen: several times the longest texts that a profile may hold,
+# twice.
+MOST_BYTES: Final = 8_192
+# At most 16 bytes. The number rises when the meaning of a field changes.
+_PURPOSE: Final = b"sluice-profile-1"
+
+
+class ProfileError(Exception):
+    """What the store holds is no profile that the console made."""
+
+
+class _Stored(Profile, array_like=True, frozen=True):
+    """A profile for older deciders, and the sealed one."""
+
+    sealed: bytes = b""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_stored = msgspec.msgpack.Decoder(_Stored).decode
+_decode = msgspec.msgpack.Decoder(Profile).decode
+
+
+def derive_key(token_key: bytes) -> bytes:
+    """Return the key of a fleet's profiles."""
+    return codes.derive_key(token_key, _PURPOSE)
+
+
+def mark(key: bytes) -> str:
+    """Return a name of a key, by which a store filled with profiles of another one is known."""
+    return hashlib.sha256(key).hexdigest()[:16]
+
+
+def seal(profile: Profile, key: bytes) -> bytes:
+    """Return a profile as bytes for the store."""
+    sealed = codes.seal(_encode(profile), key)
+    return _encode(_Stored(**msgspec.structs.asdict(profile), sealed=sealed))
+
+
+def unseal(data: bytes, key: bytes) -> Profile:
+    """Return the profile that `seal` got, all its values within their ranges. Raise ProfileError
+    for anything else.
+    """
+    if len(data) > MOST_BYTES:
+        raise ProfileError(f"a profile has {len(data)} bytes, more than {MOST_BYTES}")
+    try:
+        return _decode(codes.unseal(_decode_stored(data).sealed, key, MOST_BYTES))
+    except MALFORMED as error:
+        raise ProfileError(f"a profile cannot be read: {error}") from error
+    except SealError as error:
+        raise ProfileError(f"a profile is not believed: {error}") from error
