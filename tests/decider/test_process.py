@@ -260,10 +260,8 @@ def test_one_bad_outcome_costs_itself_only(world: World) -> None:
 
 
 def test_decisions_reach_the_stream_and_outcomes_reach_the_services(world: World) -> None:
-    before = len(world.events())
     ids = {world.get(f"/v1/check/v2/orders/{k}", "app_e")[1]["sluice-decision"] for k in range(5)}
-    until(lambda: len(world.events()) >= before + 5, "the events", 10)
-    assert ids <= {f"dec_{e.id.hex()}" for e in world.events()}
+    until(lambda: ids <= {f"dec_{e.id.hex()}" for e in world.events()}, "the events", 10)
     world.store.xadd(
         store.OUTCOMES_STREAM,
         {"b": msgspec.msgpack.encode([Outcome("app_e", "orders-read", time.time(), 200, 9.0)])},
@@ -365,17 +363,19 @@ def test_a_signed_command_looks_into_a_bucket_and_fills_it_once(world: World) ->
         "its start",
         30,
     )
-    for k in range(40):
-        world.get(f"/v1/check/v2/orders/{k}", "app_peek")
+    # how many pass by what was leased of the quota so far
+    statuses = [world.get(f"/v1/check/v2/orders/{k}", "app_peek")[0] for k in range(40)]
+    passed = statuses.count(200)
+    assert passed > 20
     seen = asked(world, "peek", "app_peek", "1" * 32)
     assert seen.node == "d01"
     assert 0 <= seen.view.tokens < seen.view.burst == 50
-    assert seen.view.quota_used == 40
+    assert seen.view.quota_used == passed
     filled = asked(world, "fill_burst", "app_peek", "2" * 32)
     assert (filled.done, filled.view.tokens) == (True, 50)
     assert asked(world, "fill_burst", "app_peek", "2" * 32).error == "it was done already"
     world.store.publish(store.COMMANDS_CHANNEL, b"\xff rubbish")
-    assert asked(world, "peek", "app_peek", "3" * 32).view.quota_used == 40
+    assert asked(world, "peek", "app_peek", "3" * 32).view.quota_used == passed
 
 
 def test_quota_is_leased_from_the_store_and_never_beyond_it(world: World) -> None:
