@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 import redis
 
-from bench import apps
+from bench import apps, row
 from bench.late import open_loop
 from bench.late.open_loop import OpenResult
 from bench.waiting_clients import stack
@@ -128,19 +128,19 @@ def _rows(capacity: float, quiet: Seen, busy: Seen) -> list[dict[str, object]]:
     ]
     share = quiet.client.unasked / quiet.client.sent
     return [
-        _row(
+        row(
             "late: time added at half of the capacity, p99",
             *(quiet.told.recent_p99_ms, "ms", f"{ADDED_MS:.0f} ms"),
             quiet.told.recent_p99_ms <= ADDED_MS,
             f"{capacity:,.0f} requests/s, {SECONDS:.0f} s, {_client(quiet)}",
         ),
-        _row(
+        row(
             "late: no decision in time at half of the capacity",
             *(round(100 * share, 3), "%", f"under {UNASKED:.1%}"),
             share < UNASKED,
             f"counted {missed[0]:+,} of what the client saw; {_client(quiet)}",
         ),
-        _row(
+        row(
             f"late: beside {BUSY} busy loops, unanswered and counted, less those that clients saw",
             *(missed[1], "requests", "0 to those not waited for"),
             # those that the client no longer waited for may be among the counted
@@ -148,7 +148,7 @@ def _rows(capacity: float, quiet: Seen, busy: Seen) -> list[dict[str, object]]:
             f"shown {busy.shown_s:.1f} s after the end; {_client(busy)}; told p99"
             f" {busy.told.recent_p99_ms} ms",
         ),
-        _row(
+        row(
             f"late: beside {BUSY} busy loops, shown after the last answer",
             *(round(busy.shown_s, 1), "s", f"{SHOWN_S:.0f} s"),
             busy.shown_s <= SHOWN_S,
@@ -164,19 +164,3 @@ def _client(seen: Seen) -> str:
         f" ({client.unasked / client.sent:.2%}), {client.late:.2%} late, whole request p99"
         f" {client.p99_ms:.1f} ms, {client.unanswered:,} unanswered"
     )
-
-
-def _row(
-    name: str, figure: object, unit: str, target: str, met: bool, conditions: str
-) -> dict[str, object]:
-    return {
-        "name": name,
-        "figure": figure,
-        "unit": unit,
-        "peer": None,
-        "peer_figure": None,
-        "ratio": None,
-        "target": target,
-        "met": met,
-        "conditions": conditions,
-    }
