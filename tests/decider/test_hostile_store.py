@@ -34,7 +34,7 @@ from decider.node.known_keeper import KnownKeeper
 from decider.node.store_sync import StoreSync
 from tests.decider.test_peek import KEY, KEYS
 
-NOW = math.floor(time.time())
+NOW = float(math.floor(time.time()))
 TOKEN_KEY = b"k" * 32
 SEALING = profiles.derive_key(TOKEN_KEY)
 DEEP = b"\x91" * 5_000 + b"\xc0"
