@@ -118,7 +118,7 @@ class Batcher:
         self._logged_at = -1.0  # before any loop time, so that the first failure is logged
         self._clock = clock
         self._pace, self._arrivals = pace, Arrivals(clock())
-        self._turning = False
+        self._turning, self._turn_at = False, clock()
         self._beat: asyncio.TimerHandle | None = None
 
     def watch(self) -> None:
@@ -138,8 +138,8 @@ class Batcher:
         """Queue a check for the end of this turn."""
         # Three lists and no tuple per check: this runs once per request.
         if not self._turning:
-            self._turning = True
-            self._arrivals.begin(self._clock())
+            self._turning, self._turn_at = True, self._clock()
+            self._arrivals.begin(self._turn_at)
             self._loop.call_soon(self._end_turn)
         self._requests.append(request)
         self._owners.append(owner)
@@ -160,10 +160,12 @@ class Batcher:
             return
         # New lists first: delivering answers may lead a connection to queue the next checks.
         self._requests, self._owners, self._marks = [], [], []
-        start, began = 0, self._clock()
-        now = ranked_until = began
+        start = 0
+        now = ranked_until = self._clock()
         while start < len(requests):
-            count, cost = self._next(len(requests) - start, now, began, ranked_until)
+            count, cost = self._next(len(requests) - start, now, ranked_until)
+            if start == 0 and cost is not self._pace.ranked:
+                self._pace.ranked.forget()
             part = slice(start, start + min(count, MAX_BATCH))
             self._deliver(owners[part], self._texts(requests[part], marks[part], cost))
             start, before, now = part.stop, now, self._clock()
@@ -172,15 +174,13 @@ class Batcher:
             if cost is self._pace.ranked:
                 ranked_until = now
 
-    def _next(
-        self, left: int, now: float, began: float, ranked_until: float
-    ) -> tuple[int, Cost | None]:
+    def _next(self, left: int, now: float, ranked_until: float) -> tuple[int, Cost | None]:
         """Return how many of the checks left to decide next, and by which way's cost."""
         waited = now - self._arrivals.since
         if left <= FEW and waited < PROMPT_S:
             # a few that just came need no plan
             return left, self._pace.ranked
-        return self._pace.next_slice(left, waited, now - began, now - ranked_until)
+        return self._pace.next_slice(left, waited, now - self._turn_at, now - ranked_until)
 
     def _texts(
         self, requests: list[CheckRequest], marks: list[int], cost: Cost | None

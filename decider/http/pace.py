@@ -14,8 +14,8 @@ GATEWAY_S = 0.015
 # Share of that time within which checks are answered. Chosen: 7.5 ms, which leaves 2.5 ms of the
 # 10 ms within which checks are promised an answer for the ways from and to the gateway.
 ANSWER_SHARE = 0.5
-# Share of it that a turn takes which asks the model. Checks that come while it runs wait for all of
-# it and then for their own turn, so each may have half of the time.
+# Share of it that a turn takes which asks the model, reading its checks included. Checks that come
+# while it runs wait for all of it and then for their own turn, so each may have half of the time.
 TURN_SHARE = ANSWER_SHARE / 2
 # Seconds for the way back: a check that has waited for longer than the gateway's time less this is
 # not decided.
@@ -61,7 +61,7 @@ class Cost:
             self.each_s = _moved(self.each_s, max(0.0, seconds - self.call_s) / count)
 
     def forget(self) -> None:
-        """Believe a little less in an estimate that is too high to be tested."""
+        """Believe a little less in an estimate that no call tested in this turn."""
         self.each_s *= FORGET
 
 
@@ -94,7 +94,8 @@ class Pace:
 
     def cut(self, count: int, waited: float, spent: float, hurried: float) -> Cut:
         """Cut `count` checks, the first of which has waited for `waited` seconds. Of these, this
-        turn took `spent`, and `hurried` passed since it asked the model last or began.
+        turn took `spent`, reading included, and `hurried` passed since it asked the model last or
+        began to decide.
         """
         each = max(self.late.each_s, 1e-9)
         end = min(self._expiry_s, max(self._answer_s, waited - hurried + LEAST_S))
@@ -123,8 +124,6 @@ class Pace:
         cut = self.cut(count, waited, spent, hurried)
         if cut.ranked:
             return min(cut.ranked, self.slice_of(self.ranked)), self.ranked
-        if spent == 0.0:
-            self.ranked.forget()
         if cut.late:
             return min(cut.late, self.slice_of(self.late)), self.late
         return count, None

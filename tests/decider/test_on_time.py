@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from decider.contracts.requests import CheckRequest, Decision
 from decider.http.arrivals import BEAT_S, HALTED_S, Arrivals
 from decider.http.batcher import Batcher, Stats
-from decider.http.pace import FEW, GATEWAY_S, WAY_BACK_S, Cost, Pace
+from decider.http.pace import FEW, GATEWAY_S, SLICE_S, WAY_BACK_S, Cost, Pace
 from decider.http.responses import NGINX, Answers
 from tests.decider.http_client import FakeEngine, parse
 
@@ -87,9 +87,10 @@ def test_costs_follow_the_work_and_forgive_a_halt() -> None:
 
 
 def test_a_model_that_was_too_slow_to_be_asked_is_asked_again() -> None:
-    made = pace(10_000, 5)
+    engine, made = Clocked(ranked_us=10, late_us=5), pace(10_000, 5)
     turns = 0
-    while made.next_slice(50, 0.0, 0.0, 0.0)[1] is not made.ranked:
+    while "decide" not in dict(engine.asked):
+        turn(engine, 5 * FEW, made=made)
         turns += 1
         assert turns < 1_000
     assert turns > 10
@@ -211,15 +212,26 @@ class Caller:
         raise NotImplementedError
 
 
-def turn(engine: Clocked, count: int, held_s: float = 0.0, mark: int = 0) -> tuple[list, Stats]:
-    """Return the answers to `count` checks that one turn brings, after the loop was held up."""
+def turn(
+    engine: Clocked,
+    count: int,
+    held_s: float = 0.0,
+    mark: int = 0,
+    read_us: float = 0.0,
+    made: Pace | None = None,
+) -> tuple[list, Stats]:
+    """Return the answers to `count` checks that one turn brings, after the loop was held up.
+
+    Reading one takes `read_us`.
+    """
 
     async def run() -> tuple[list, Stats]:
         stats, caller = Stats(), Caller()
-        batcher = Batcher(engine, Answers(0.0), stats, lambda: None, Pace(), lambda: engine.now)
+        batcher = Batcher(engine, Answers(0.0), stats, lambda: None, made or Pace(), lambda: engine.now)
         engine.now += held_s
         for _ in range(count):
             batcher.add(caller, CheckRequest("app_1", "GET", "/v2/orders/1"), mark)
+            engine.now += read_us * 1e-6
         await asyncio.sleep(0)
         assert caller.waiting == 0
         return parse(caller.data), stats
@@ -236,6 +248,14 @@ def test_checks_that_the_model_has_no_time_for_are_answered_and_marked_late() ->
     assert (stats.late, stats.undecided, stats.decided) == (300 - ranked, 0, 300)
     assert engine.now <= EXPIRY_S
     assert {answer.status for answer in answers} == {200}
+
+
+def test_the_time_of_a_turn_counts_from_its_first_check() -> None:
+    """Who comes while the checks of a turn are read waits for that as well."""
+    engine = Clocked(ranked_us=20, late_us=1)
+    answers, stats = turn(engine, 200, read_us=10)
+    assert engine.now <= TURN_S + SLICE_S
+    assert stats.late > 0 and stats.decided == len(answers) == 200
 
 
 def test_a_model_that_became_slow_is_found_out_within_two_slices() -> None:
