@@ -13,9 +13,10 @@ from itertools import chain
 
 from control.errors import Refused
 from decider.contracts.config import Config, EndpointPolicy, Service, ends
+from decider.contracts.normalise.names import LONGEST
 from decider.contracts.normalise.paths import path_of
 from decider.contracts.vocabulary import Tier
-from decider.engine.routing import LONGEST_TEMPLATE, PARAMETER, lies_below, read_template
+from decider.engine.routing import PARAMETER, lies_below, read_template
 from decider.engine.shared import several
 
 # The year 5138, unix seconds. A larger time is one in milliseconds.
@@ -111,8 +112,8 @@ def _costs(service: Service, endpoint: EndpointPolicy, names: set[str]) -> Itera
 
 def _template_fault(template: str) -> str:
     """Return why no request has a template, and what to write instead; "" when one may have it."""
-    if len(template) > LONGEST_TEMPLATE:
-        return f"write at most {LONGEST_TEMPLATE} characters"
+    if len(template) > LONGEST:
+        return f"write at most {LONGEST} characters"
     read = read_template(template)
     if read == template:
         return ""

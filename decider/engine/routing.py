@@ -1,8 +1,10 @@
 """The router: it finds the endpoint, service and cost of a request.
 
 The gateway may name the service that it will call; else the longest prefix of the path tells it.
-The path tells the endpoint: segments that look like identifiers become `{id}`, so that endpoints
-are few and no identifier is stored. Paths are as `normalise.paths.path_of` writes them.
+The path tells the endpoint: the one that the config document lists, or else one that the router
+names itself (`endpoint_names`). The features tell endpoints apart by the keyed hash of the
+template, which keeps all words of the path; the name is what is stored, counted and shown. Paths
+are as `normalise.paths.path_of` writes them.
 """
 
 from __future__ import annotations
@@ -10,35 +12,24 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from decider.contracts.config import Config, EndpointPolicy, Service
+from decider.contracts.normalise.names import ID, IDENTIFIER, LONGEST, UNREADABLE, name_of
 from decider.contracts.normalise.paths import path_of
 from decider.engine.buffers import ROUTE_FORMAT
+from decider.engine.endpoint_names import EndpointNames
 from decider.engine.shared import several
 from decider.engine.text_hash import TextHash
 
-# Numbers, UUIDs, hexadecimal of 12 digits or more, a prefix with "_" (ord_1a2b), and any word of 20
-# characters or more with a digit. Each alternative takes linear time: clients choose the text.
-_IDENTIFIER = re.compile(
-    r"\d+|[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}|(?=[^/]*\d)[0-9a-fA-F]{12,}|[A-Za-z]{1,8}_[0-9A-Za-z]{4,}|(?=[^/]*\d)[0-9A-Za-z_-]{20,}"
-)
 # Bounds the memory, as clients choose their paths. When it is full, all routes are forgotten, which
 # is cheap and rare.
 _CACHED_PATHS = 65_536
-# Characters. Bounded, as the template is stored with each kept decision; a longer one is a client's
-# invention.
-LONGEST_TEMPLATE = 200
-# Endpoints of a service that are told apart though the config does not name them. Bounded, as
-# clients choose their paths; chosen above the number of endpoints a service really has.
-MOST_OTHERS = 500
-# Names that stand for all further endpoints, and for a method that HTTP does not know.
-OTHER, OTHER_METHOD = "/{other}", "OTHER"
-# Name that stands for all paths that cannot be read.
-UNREADABLE = "/{unreadable}"
+# Name that stands for a method that HTTP does not know.
+OTHER_METHOD = "OTHER"
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 # The kinds of endpoints that the features tell apart. A sign-in counts as a write, too.
 READ, WRITE, SIGN_IN = range(3)
@@ -65,7 +56,7 @@ class Route(NamedTuple):
     """What the compiled passes read: bytes in the layout of `buffers.ROUTE_FIELDS`."""
     method: str
     endpoint: str
-    """Path template; method and template together name the endpoint."""
+    """Name of the path; method and name together name the endpoint."""
     service: int
     """Row of the service in the config document."""
     cost: float
@@ -85,9 +76,13 @@ class Strays:
     """Requests with an unknown path (`Route.unknown`)."""
     services: int = 0
     """Requests for which the gateway named a service that the config document does not have."""
+    names: dict[str, EndpointNames] = field(default_factory=dict)
+    """The names of endpoints that the config document does not list, by service; "" for those of no
+    service.
+    """
 
 
-# method and template of an endpoint
+# method and path of an endpoint
 Names = tuple[str, str]
 # by method, then by the path or a part of it
 _Routes = dict[str, dict[str, Route]]
@@ -96,12 +91,13 @@ _Routes = dict[str, dict[str, Route]]
 def template_of(path: str) -> str:
     """Return a path with identifiers replaced: `/v2/orders/123` -> `/v2/orders/{id}`.
 
-    It is cut to 200 characters. UNREADABLE stands for what is no path.
+    It is cut to LONGEST characters. UNREADABLE stands for what is no path. Other personal data may
+    stand in it: it is hashed and never stored, unlike a name (`name_of`).
     """
     if not path:
         return UNREADABLE
-    parts = ["{id}" if _IDENTIFIER.fullmatch(part) else part for part in path.split("/")]
-    return "/".join(parts)[:LONGEST_TEMPLATE]
+    parts = [ID if IDENTIFIER.fullmatch(part) else part for part in path.split("/")]
+    return "/".join(parts)[:LONGEST]
 
 
 def read_template(written: str) -> str:
@@ -118,7 +114,7 @@ def endpoint_of(method: str, path: str) -> str:
     Return an empty text for a method that HTTP does not know, or without a path. `path`: as a log
     has it.
     """
-    return f"{method} {template_of(path_of(path))}" if method in _METHODS and path else ""
+    return f"{method} {name_of(path_of(path))}" if method in _METHODS and path else ""
 
 
 def kind_of(method: str, template: str, sign_in: bool | None = None) -> int:
@@ -157,11 +153,12 @@ class Router:
         # takes requests without a service: the one that has "/", else the first of the document
         self._fallback = self.service_at("/") or 0
         self._endpoints = [listed_endpoints(service) for service in config.services]
+        self._patterns = [_by_length(listed) for listed in self._endpoints]
         self._several = self._list_several()
         self.several = several.rows_of(list(self._several.values()))
         self._several_at = {key: at for at, key in enumerate(self._several, 1)}
-        self._ids_tell = any(template_of(prefix) != prefix for prefix, _ in prefixes)
-        self._others: dict[int | None, set[Names]] = {}
+        self._ids_tell = any(name_of(prefix) != prefix for prefix, _ in prefixes)
+        self._hold_names(prefixes)
         self._forget()
 
     def _list_several(self) -> dict[tuple[int, Names], list[tuple[int, float]]]:
@@ -246,32 +243,72 @@ class Router:
         template = template_of(path)
         service = self.index[named] if named else self.service_at(path)
         if (made := self._made.get((method, template, service))) is None:
-            made = self._made[method, template, service] = self._make(method, template, service)
+            made = self._make(method, path, template, service)
+            self._made[method, template, service] = made
         return made
 
-    def _make(self, method: str, template: str, service: int | None) -> Route:
+    def _make(self, method: str, path: str, template: str, service: int | None) -> Route:
         row = self._fallback if service is None else service
-        names, listed = (method, template), self._endpoints[row]
+        listed = self._endpoints[row]
+        names = self._listed_as(row, method, template)
+        method, template = names
         policy = listed.get(names)
         cost, batch = cost_of(names, listed), policy.batch if policy else ""
         kind = kind_of(method, template, policy.sign_in if policy else None)
         unreadable = template == UNREADABLE
         loads = self._several_at.get((row, ("", UNREADABLE) if unreadable else names), 0)
         packed = _PACK(self._hash.one(method + template), cost, row, kind, batch != "", loads)
-        if policy is None and (unreadable or not self._told_apart(service, names)):
+        if policy is None:
             known_method = method if method in _METHODS else OTHER_METHOD
-            names = (known_method, template if unreadable else OTHER)
+            names = (known_method, template if unreadable else self._name(service, path))
         stray = service is None or unreadable
         return Route(packed, *names, row, cost, batch, loads > 0, stray)
 
-    def _told_apart(self, service: int | None, names: Names) -> bool:
-        """Return whether an endpoint that the config does not name keeps its own name. The first
-        MOST_OTHERS of each service do, and as many that no service has.
+    def _hold_names(self, prefixes: Sequence[tuple[str, int]]) -> None:
+        """Keep the words of the config document, which are no client's."""
+        for prefix, row in prefixes:
+            self._names_of(row).hold(prefix)
+        for row, listed in enumerate(self._endpoints):
+            for _, template in listed:
+                self._names_of(row).hold(template)
+
+    def _listed_as(self, row: int, method: str, template: str) -> Names:
+        """Return the names under which the config document lists an endpoint of a service: written
+        so, or with parameters where the template has anything. The template itself otherwise.
         """
-        others = self._others.setdefault(service, set())
-        if len(others) < MOST_OTHERS:
-            others.add(names)
-        return names in others
+        if (method, template) in self._endpoints[row]:
+            return method, template
+        parts = template.split("/")
+        for pattern in self._patterns[row].get((method, len(parts)), ()):
+            if all(own in (ID, part) for own, part in zip(pattern, parts, strict=True)):
+                return method, "/".join(pattern)
+        return method, template
+
+    def _names_of(self, service: int | None) -> EndpointNames:
+        key = "" if service is None else self.names[service]
+        return self.strays.names.setdefault(key, EndpointNames())
+
+    def _name(self, service: int | None, path: str) -> str:
+        """Return the name of an endpoint that the config document does not list."""
+        names = self._names_of(service)
+        told = names.merged
+        name = names.of(path)
+        if names.merged != told:
+            self._forget()  # paths that were told apart until now have one name
+        return name
+
+
+def _by_length(listed: dict[Names, EndpointPolicy]) -> dict[tuple[str, int], list[list[str]]]:
+    """Return the segments of the templates with parameters, by method and number of segments. Those
+    with the fewest parameters come first.
+    """
+    found: dict[tuple[str, int], list[list[str]]] = {}
+    for method, template in listed:
+        if ID in (parts := template.split("/")):
+            found.setdefault((method, len(parts)), []).append(parts)
+    for patterns in found.values():
+        patterns.sort(key=lambda parts: (parts.count(ID), parts))
+    return found
 
 
 def listed_endpoints(service: Service) -> dict[Names, EndpointPolicy]:

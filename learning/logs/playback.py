@@ -27,6 +27,7 @@ from decider.contracts.store import Profile
 from decider.contracts.units import rounded_span
 from decider.contracts.vocabulary import REASONS, Action, Reason
 from decider.engine.engine import Engine
+from decider.engine.routing import endpoint_of
 from learning.logs.access_log import LogEntry, ReadReport, read_entries
 from learning.logs.formats import AUTO
 from learning.traffic.client import GatewayAnswer, GatewayClient, GatewayError
@@ -242,7 +243,7 @@ class OfflineReplay:
             latency,
             entry.request_id,
             bytes_out=entry.bytes_out,
-            endpoint=f"{route.method} {route.endpoint}",
+            endpoint=endpoint_of(entry.method, entry.path),
         )
         self._outcomes.append((at, outcome))
 
