@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-from decider.store_users import own_user
-
-# A measurement's Valkey is its own, and holds nothing that anybody else trusts.
-os.environ.setdefault(own_user.ALLOW, "allow")
-
 
 def row(
     name: str,

@@ -227,7 +227,8 @@ def turn(
 
     async def run() -> tuple[list, Stats]:
         stats, caller = Stats(), Caller()
-        batcher = Batcher(engine, Answers(0.0), stats, lambda: None, made or Pace(), lambda: engine.now)
+        pace_of = made or Pace()
+        batcher = Batcher(engine, Answers(0.0), stats, lambda: None, pace_of, lambda: engine.now)
         engine.now += held_s
         for _ in range(count):
             batcher.add(caller, CheckRequest("app_1", "GET", "/v2/orders/1"), mark)

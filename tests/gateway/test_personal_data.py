@@ -1,4 +1,4 @@
-"""What clients write into paths is personal at times. It stands in no table, stream, log or export."""
+"""What clients write into paths is personal at times. Nothing kept holds it."""
 
 from __future__ import annotations
 
