@@ -279,6 +279,13 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_TRANSPORT_OPTIONS = {"global_keyprefix": CELERY_PREFIX, "visibility_timeout": 3600}
 CELERY_TIMEZONE = "UTC"
+# Explaining has a queue of its own, for a worker of its own: partitions or forecasts that take a
+# minute would hold it up. A worker that is told no queue takes both.
+CELERY_TASK_QUEUES: dict[str, dict[str, str]] = {"celery": {}, "celery-explain": {}}
+CELERY_TASK_ROUTES = {
+    f"explain.tasks.{name}": {"queue": "celery-explain"}
+    for name in ("explain_pending", "explain_backlog", "explain_one")
+}
 # Schedules and expiries in seconds. A message that waited too long for a busy worker expires: the
 # next one does the same work, and a queue of old messages would only delay it.
 CELERY_BEAT_SCHEDULE = {

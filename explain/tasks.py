@@ -33,18 +33,17 @@ def explain_pending() -> dict[str, int]:
     """Explain decisions that were stored lately, and check a model that is seen for the first time.
     Return the counts. Run it every two seconds.
     """
-    done = backlog.explain_waiting(time.time() - backlog.HORIZON_S)
+    done = backlog.explain_newest()
     check_new_models()
     return {"explained": done.explained, "mismatched": done.mismatched, "failed": done.failed}
 
 
 @shared_task(name="explain.tasks.explain_backlog", expires=600)  # type: ignore[untyped-decorator]
 def explain_backlog() -> dict[str, int]:
-    """Explain decisions that an outage left unexplained, and return the counts. Run it every five
-    minutes.
+    """Explain decisions that were dropped or that an outage left unexplained, and return the
+    counts. Run it every five minutes.
     """
-    # It runs far more rarely than the frequent task, so it may take more at once.
-    done = backlog.explain_waiting(time.time() - backlog.SWEEP_S, most=4 * backlog.MOST_PER_RUN)
+    done = backlog.explain_dropped()
     return {"explained": done.explained, "mismatched": done.mismatched, "failed": done.failed}
 
 

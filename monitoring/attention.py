@@ -22,15 +22,10 @@ ENDS_SOON_S = 7_200.0
 # Seconds that a decider may take to apply a new config before it counts as behind; a push takes
 # milliseconds, a poll seconds.
 OLD_CONFIG_S = 10.0
-# Share of a recent minute's refusals that may lack an explanation. Above it, support is likely to
-# open a refusal whose reasons are still missing.
-BACKLOG = 0.1
 # Seconds for which a batch that could not be stored has a line.
 BURIED_S = 86_400.0
-# Seconds that a decision may wait for its explanation.
-BACKLOG_S = 30.0
-# With fewer refusals than this in the minute, their share says nothing about a backlog; fewer
-# unknown paths than this say nothing about a route.
+# Fewer refusals of a minute than this need no line when they were not explained; fewer unknown
+# paths than this say nothing about a route.
 FEW = 10
 # Share of the last minutes' requests with an unknown path. Above it a route or a prefix is missing
 # rather than that somebody probes for addresses.
@@ -60,16 +55,14 @@ class AttentionItem:
 
 @dataclass(frozen=True)
 class Explained:
-    """How far behind the explanations are."""
+    """How well explaining keeps up."""
 
-    waiting: int
-    """Refusals of the minute two minutes ago that have no explanation yet."""
-    refusals: int
-    """Refusals of that minute that should have one."""
+    dropped: int
+    """Refusals of the last minute that were left without an explanation."""
     mismatches: int
     """Explanations of the last day that do not add up to their score."""
-    oldest_s: float = 0.0
-    """Seconds since the oldest decision that has no explanation yet was stored."""
+    stopped: bool = False
+    """Whether decisions wait and none was explained for a minute."""
 
 
 @dataclass(frozen=True)
@@ -526,13 +519,16 @@ def _mismatches(count: int) -> list[AttentionItem]:
 
 def _backlog(explained: Explained) -> list[AttentionItem]:
     # one line at most, as both findings tell of the same backlog
-    if explained.oldest_s > BACKLOG_S:
-        title = f"A decision has waited {span(explained.oldest_s)} for its explanation"
-        detail = f"Explaining is behind: {BACKLOG_S:.0f} s is the limit."
-        return [AttentionItem(41, "alert", title, detail, "ML", "lookup")]
-    if explained.refusals >= FEW and explained.waiting > BACKLOG * explained.refusals:
-        title = f"{explained.waiting:,} of {explained.refusals:,} refusals wait for their reasons"
-        detail = "Of the minute two minutes ago. Explaining is behind; their pages say so."
+    if explained.stopped:
+        title = "No decision was explained for a minute"
+        detail = "The worker that explains has stopped or is stuck. Decisions are not affected."
+        return [AttentionItem(41, "alert", title, detail, "SRE", "lookup")]
+    if explained.dropped >= FEW:
+        title = f"{explained.dropped:,} refusals of the last minute were not explained"
+        detail = (
+            "There was more to explain than time. Each is explained when somebody opens it; what"
+            " customers are told comes from the deciders and is complete."
+        )
         return [AttentionItem(40, "alert", title, detail, "ML", "lookup")]
     return []
 

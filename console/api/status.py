@@ -22,6 +22,11 @@ class ExplainingOut(serializers.Serializer[object]):
     waiting = serializers.IntegerField(help_text="Decisions that wait for their explanation.")
     oldest_s = serializers.FloatField(help_text="Seconds that the oldest of them has waited.")
     per_s = serializers.FloatField(help_text="Explanations a second over the last minute.")
+    dropped = serializers.IntegerField(
+        help_text="Decisions of the last minute that were left out, as there was more to explain"
+        " than time. Each is explained when it is opened."
+    )
+    dropped_refusals = serializers.IntegerField(help_text="The refusals among them.")
 
 
 class StatusOut(serializers.Serializer[object]):

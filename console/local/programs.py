@@ -35,7 +35,7 @@ _NO_SERVER: Mapping[str, str] = {"DATABASE_URL": "", "VALKEY_URL": ""}
 # --without-mingle drop what only several workers need. -B: the worker also starts scheduled tasks.
 _CELERY = (
     *("-m", "celery", "-A", "console", "worker", "--concurrency", "1", "--loglevel", "WARNING"),
-    *("--without-gossip", "--without-mingle", "-B"),
+    *("--without-gossip", "--without-mingle"),
 )
 # Threads, because a page waits for the database most of the time. Chosen: a timeout of 60 s,
 # because on a busy small machine the process may be late to show that it lives; 2 s to end, so that
@@ -75,6 +75,7 @@ def worker_programs(var: Path, ports: Mapping[str, int], region: str) -> list[Pr
         _gateway_agent(var),
         _ingest(var),
         _celery_worker(var),
+        _explainer(var),
         _console(var, ports["console"]),
     ]
 
@@ -163,9 +164,20 @@ def _celery_worker(var: Path) -> Program:
     # in our own folder: Celery would use the current one, which may not be writable
     schedule = ("--schedule", str(var / "run" / "beat"))
     return _python(
-        *("worker", WORKER_ORDER, *_CELERY, *schedule),
+        *("worker", WORKER_ORDER, *_CELERY, "-B", *schedule, "--queues", "celery"),
         stop_within_s=CELERY_STOP_WITHIN_S,
         nice=FAR_BEHIND,
+        uses=_both(var, Role.WORKER),
+    )
+
+
+def _explainer(var: Path) -> Program:
+    """Return the worker that explains decisions; support waits for it, so it is less far behind."""
+    return _python(
+        *("explainer", WORKER_ORDER, *_CELERY, "--queues", "celery-explain"),
+        *("--hostname", "explainer@%h"),
+        stop_within_s=CELERY_STOP_WITHIN_S,
+        nice=BEHIND,
         uses=_both(var, Role.WORKER),
     )
 

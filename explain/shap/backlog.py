@@ -4,6 +4,12 @@ explanations.
 Of the stored decisions that a model was asked about, all refusals are explained and a fixed
 sixteenth of the admits. The id of an admit decides, so the choice is the same wherever and whenever
 it is made.
+
+Where there is more to explain than time, what is missed least is dropped. The order: the newest
+refusal of each app and machine reason comes first, then the other refusals, higher tiers first,
+then the admits; in each the newest first. What has waited for KEEP_S is dropped, so nothing waits
+longer. A dropped decision is explained when someone opens it, or by the rare run once the others
+have nothing to do.
 """
 
 from __future__ import annotations
@@ -17,8 +23,10 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
-from django.db.models import Count, Exists, Min, OuterRef, Q, QuerySet
+from django.db.models import Case, Count, Exists, F, Min, OuterRef, Q, QuerySet, When, Window
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import RowNumber
+from django.db.models.lookups import GreaterThan
 from numpy.typing import NDArray
 
 from decider.contracts.artifact import ArtifactError
@@ -38,11 +46,21 @@ HORIZON_S = 180.0
 # How far back the rare run looks for decisions that an outage left unexplained, seconds. Older ones
 # are explained when someone opens them.
 SWEEP_S = 7_200.0
-# Most decisions of one run: as many as five seconds bring at a sampling budget of 400 a second, if
-# all are refusals.
-MOST_PER_RUN = 2_000
-# Explaining is late when the oldest waiting decision is older than this, seconds.
-LATE_S = 30.0
+# Most decisions of one run: as many as KEEP_S brings at a sampling budget of 400 a second, if all
+# are refusals.
+MOST = 10_000
+# Seconds after which a decision that still waits is dropped. Chosen: with the two seconds between
+# runs and the one that a run may take, no decision waits for 30 s.
+KEEP_S = 25.0
+# Longest run, seconds. What is left is ordered anew in the next one, among what came meanwhile.
+RUN_S = 1.0
+# Longest run over what was dropped, seconds. Chosen: with it, no new decision waits for KEEP_S.
+SWEEP_RUN_S = 5.0
+# The backlog counts as worked off while nothing in it has waited longer, seconds. Chosen: three
+# times what lies between two runs.
+BUSY_S = 6.0
+# Decisions explained between two looks at the clock. Chosen: some 50 ms of work.
+PART = 250
 # Window of the rate that is shown, seconds. Chosen: it holds many runs, which come every two
 # seconds.
 RATE_S = 60.0
@@ -72,11 +90,16 @@ class RunOutcome:
     failed: int = 0
     """Decisions whose model could not be used."""
 
+    def plus(self, other: RunOutcome) -> RunOutcome:
+        return RunOutcome(
+            self.explained + other.explained,
+            self.mismatched + other.mismatched,
+            self.failed + other.failed,
+        )
 
-def select_waiting(since: float, now: float) -> QuerySet[Decision]:
-    """Return stored decisions since a unix time that should have an explanation and have none,
-    newest first.
-    """
+
+def select_unexplained(since: float, now: float) -> QuerySet[Decision]:
+    """Return stored decisions since a unix time that should have an explanation and have none."""
     # A minute ahead, for deciders whose clocks run ahead of this one.
     ranked = lookup.within(
         Decision.objects.filter(raw_risk__isnull=False, feature_schema=SCHEMA), since, now + 60
@@ -87,18 +110,60 @@ def select_waiting(since: float, now: float) -> QuerySet[Decision]:
         ~Q(action=int(Action.ADMIT)) | Q(digit__lt=ADMITS_OF_16)
     )
     explained = Explanation.objects.filter(decision=OuterRef("id"), at=OuterRef("at"))
-    return chosen.filter(~Exists(explained)).order_by("-id")
+    return chosen.filter(~Exists(explained))
 
 
-def explain_waiting(since: float, now: float | None = None, most: int = MOST_PER_RUN) -> RunOutcome:
-    """Explain up to `most` waiting decisions since a unix time, newest first, and return the
-    counts. Two runs at once are safe.
-    """
-    now = time.time() if now is None else now
-    usable = select_waiting(since, now).exclude(model__in=_shelved())
-    return explain_rows(
-        [PendingDecision(*row) for row in usable.values_list(*PendingDecision._fields)[:most]]
+def select_waiting(now: float) -> QuerySet[Decision]:
+    """Return the backlog: what is unexplained and has waited for less than KEEP_S."""
+    return select_unexplained(now - HORIZON_S, now).filter(stored_at__gte=_time(now - KEEP_S))
+
+
+def in_order(found: QuerySet[Decision]) -> QuerySet[Decision]:
+    """Return decisions in the order in which they are explained (see the module's docstring)."""
+    of_its_kind = Window(
+        RowNumber(), partition_by=[F("app"), F("action"), F("reason")], order_by="-id"
     )
+    return found.alias(
+        admitted=Case(When(action=int(Action.ADMIT), then=1), default=0),
+        repeated=Case(When(GreaterThan(of_its_kind, 1), then=1), default=0),
+    ).order_by("admitted", "repeated", "-tier", "-id")
+
+
+def explain_newest() -> RunOutcome:
+    """Explain the backlog in order for RUN_S at most, and return the counts. Two runs at once are
+    safe.
+    """
+    return _explain(select_waiting(time.time()), RUN_S)
+
+
+def explain_dropped() -> RunOutcome:
+    """Explain what was dropped in the last SWEEP_S, in the same order, for SWEEP_RUN_S at most.
+    Return the counts. Do nothing while the backlog is not worked off.
+    """
+    now = time.time()
+    if measure_progress(now).oldest_s > BUSY_S:
+        return RunOutcome()
+    return explain_since(now - SWEEP_S)
+
+
+def explain_since(since: float) -> RunOutcome:
+    """Explain whatever is unexplained since a unix time, in order, for SWEEP_RUN_S at most. Return
+    the counts.
+    """
+    return _explain(select_unexplained(since, time.time()), SWEEP_RUN_S)
+
+
+def _explain(found: QuerySet[Decision], seconds: float) -> RunOutcome:
+    """Explain decisions in order until they are done or the time is over."""
+    stop = time.monotonic() + seconds
+    usable = in_order(found.exclude(model__in=_shelved()))
+    rows = [PendingDecision(*row) for row in usable.values_list(*PendingDecision._fields)[:MOST]]
+    done = RunOutcome()
+    for start in range(0, len(rows), PART):
+        done = done.plus(explain_rows(rows[start : start + PART]))
+        if time.monotonic() >= stop:
+            break
+    return done
 
 
 # Digest of a model that could not be used -> monotonic time before which it is not tried again. Its
@@ -209,33 +274,45 @@ def _log_mismatches(digest: str, made: list[Explanation]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class BacklogProgress:
-    """Backlog, age and rate of explaining."""
+    """Backlog, age and rate of explaining, and what was dropped."""
 
     waiting: int
-    """Decisions of the last HORIZON_S that wait for their explanation."""
+    """Decisions that wait for their explanation."""
     oldest_s: float
     """For how long the oldest of them has been stored, seconds; 0 when none waits."""
     per_s: float
     """Explanations a second over the last minute."""
-
-    @property
-    def late(self) -> bool:
-        return self.oldest_s > LATE_S
+    dropped: int = 0
+    """Decisions that were dropped in the last minute and are still unexplained."""
+    dropped_refusals: int = 0
+    """The refusals among them."""
 
 
 def measure_progress(now: float | None = None) -> BacklogProgress:
     """Return backlog, age and rate at `now` (unix seconds, the present by default)."""
     now = time.time() if now is None else now
+    waits = Q(stored_at__gte=_time(now - KEEP_S))
+    refused = ~Q(action=int(Action.ADMIT))
     found = (
-        select_waiting(now - HORIZON_S, now)
-        .order_by()
-        .aggregate(count=Count("*"), oldest=Min("stored_at"))
+        select_unexplained(now - HORIZON_S, now)
+        .filter(stored_at__gte=_time(now - KEEP_S - RATE_S))
+        .aggregate(
+            waiting=Count("id", filter=waits),
+            oldest=Min("stored_at", filter=waits),
+            dropped=Count("id", filter=~waits),
+            refusals=Count("id", filter=~waits & refused),
+        )
     )
-    since = datetime.fromtimestamp(now - RATE_S, UTC)
+    since = _time(now - RATE_S)
     # The bound on `at` spares old partitions. Older decisions, which a sweep explains, do not
     # count.
     made = Explanation.objects.filter(
         at__gte=since - timedelta(seconds=HORIZON_S), computed_at__gte=since
     ).count()
     age = now - found["oldest"].timestamp() if found["oldest"] else 0.0
-    return BacklogProgress(found["count"], max(0.0, age), made / RATE_S)
+    dropped = (found["dropped"], found["refusals"])
+    return BacklogProgress(found["waiting"], max(0.0, age), made / RATE_S, *dropped)
+
+
+def _time(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)

@@ -28,7 +28,7 @@ def events(models, document, store) -> list:
         world.decided(row, document=document) for row in world.rows(120, seed=22, missing=False)
     ]
     store(rows)
-    backlog.explain_waiting(0.0, most=1_000)
+    backlog.explain_since(0.0)
     return rows
 
 

@@ -13,7 +13,7 @@ USE = "/api/v1/models/explanations"
 
 def test_what_a_model_uses_is_what_its_page_shows(models, document, store, caller) -> None:
     store([world.decided(row, document=document) for row in world.rows(60, seed=22, missing=False)])
-    backlog.explain_waiting(0.0, most=1_000)
+    backlog.explain_since(0.0)
     told = caller("ml_owner").get(USE).json()
     (digest,) = importance.list_recent_models()
     rows = importance.rank_features(importance.sample_decisions(digest))
@@ -34,6 +34,6 @@ def test_with_nothing_explained_it_says_so(db, caller) -> None:
 def test_the_backlog_of_explanations_is_told(models, document, store, caller) -> None:
     store([world.decided(row, document=document) for row in world.rows(20, seed=22, missing=False)])
     before = caller().get("/api/v1/status").json()["explanations"]
-    backlog.explain_waiting(0.0, most=1_000)
+    backlog.explain_since(0.0)
     after = caller().get("/api/v1/status").json()["explanations"]
     assert before["waiting"] > 0 == after["waiting"]

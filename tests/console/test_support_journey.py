@@ -41,7 +41,7 @@ def refusals(models, document, stored, publish, beat) -> list:  # noqa: F811
         for k, row in enumerate(rows)
     ]
     stored(made)
-    backlog.explain_waiting(0.0, most=1_000)
+    backlog.explain_since(0.0)
     return [e for e in made if e.action in (Action.DEFER, Action.BATCH) and e.stage == Stage.RANK]
 
 

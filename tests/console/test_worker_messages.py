@@ -116,11 +116,13 @@ def test_a_worker_goes_on_after_pickled_tasks(valkey: redis.Redis, tmp_path: Pat
 def test_the_console_puts_tasks_into_the_queue_and_takes_none_out(valkey: redis.Redis) -> None:
     with app.connection_for_write(url=store_url(Role.CONSOLE)) as connection:
         app.send_task("explain.tasks.explain_one", ["id"], connection=connection, retry=False)
-        assert valkey.llen(QUEUE) == 1
+        app.send_task("console.tasks.tell_found_wrong", connection=connection, retry=False)
     client = redis.Redis.from_url(store_url(Role.CONSOLE))
-    for command in (("BRPOP", QUEUE, "1"), ("LRANGE", QUEUE, "0", "1"), ("RPOP", QUEUE)):
-        with pytest.raises(redis.exceptions.NoPermissionError):
-            client.execute_command(*command)
+    for queue in (f"{QUEUE}-explain", QUEUE):
+        assert valkey.llen(queue) == 1
+        for command in (("BRPOP", queue, "1"), ("LRANGE", queue, "0", "1"), ("RPOP", queue)):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                client.execute_command(*command)
     client.close()
 
 

@@ -72,7 +72,7 @@ def figures(now: float) -> list[object]:
         aggregate.largest_apps(Decision.objects.all()),
         app_day.read_day(APP, now - 3_600),
         outlook.forecast_app(APP, now),
-        list(backlog.select_waiting(0.0, now).values_list("id")),
+        list(backlog.select_unexplained(0.0, now).values_list("id")),
         lookup.interpret(f"token:{DIGEST}"),
     ]
 

@@ -79,7 +79,7 @@ def events(models, document, store) -> list:
     found.append(world.decided(rows[0], document=document, ml_state=MlState.SWITCHED_OFF))
     found.append(world.decided(rows[0], document=document, ml_state=MlState.DECIDER_LATE))
     store(found)
-    backlog.explain_waiting(0.0, most=1_000)
+    backlog.explain_since(0.0)
     return found
 
 
@@ -227,7 +227,7 @@ def test_while_the_explanation_waits_the_panel_asks_again_and_then_stops(
     waiting = shown(client.get(panel + "?n=0"))
     assert f'hx-get="{panel}?n=1"' in waiting
     assert "hx-get" not in shown(client.get(f"{panel}?n={decision_views.POLLS}"))
-    backlog.explain_waiting(0.0)
+    backlog.explain_since(0.0)
     ready = shown(client.get(panel + "?n=3"))
     assert "hx-get" not in ready
     assert "How the score adds up" in ready
@@ -375,7 +375,7 @@ def test_the_text_for_the_customer_follows_when_the_reasons_arrive(
             )
         ]
     )[0]
-    backlog.explain_waiting(made.at - 60)
+    backlog.explain_since(made.at - 60)
     swapped = shown(browser().get(reverse("ui-explanation", args=[format_decision_id(made.id)])))
     assert (
         '<section class="panel no-print say" id="say" aria-labelledby="h-say" hx-swap-oob="true">'

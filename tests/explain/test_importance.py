@@ -136,7 +136,7 @@ def explained(models, document, store) -> list:
     events = store(
         [world.decided(row, document=document, seen_tokens=1.0) for row in world.rows(400, seed=22)]
     )
-    backlog.explain_waiting(0.0)
+    backlog.explain_since(0.0)
     return events
 
 

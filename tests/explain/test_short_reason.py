@@ -76,7 +76,7 @@ def test_table_and_page_name_the_same_reason(models, document, store) -> None:
         if e.reason == Reason.RISK_HIGH
     ]
     store(events)
-    backlog.explain_waiting(time.time() - 600.0)
+    backlog.explain_since(time.time() - 600.0)
     decisions = list(Decision.objects.filter(reason=int(Reason.RISK_HIGH)))
     short = short_reason.write_short_reasons(decisions)
     assert len(short) > 20

@@ -249,16 +249,14 @@ def test_a_batch_that_was_set_aside_is_said_for_a_day() -> None:
 
 
 def test_explanations_that_are_missing_or_wrong_are_counted() -> None:
-    assert titles(explained=Explained(40, 50, 2)) == [
+    assert titles(explained=Explained(40, 2)) == [
         "2 explanations did not add up",
-        "40 of 50 refusals wait for their reasons",
+        "40 refusals of the last minute were not explained",
     ]
-    assert titles(explained=Explained(2, 50, 0)) == []
-    assert titles(explained=Explained(2, 50, 0, oldest_s=29.0)) == []
-    assert titles(explained=Explained(40, 50, 0, oldest_s=75.0)) == [
-        "A decision has waited 1 m 15 s for its explanation"
+    assert titles(explained=Explained(2, 0)) == []
+    assert titles(explained=Explained(40, 0, stopped=True)) == [
+        "No decision was explained for a minute"
     ]
-    assert titles(explained=Explained(5, 5, 0)) == []
 
 
 def test_there_are_never_more_than_six() -> None:

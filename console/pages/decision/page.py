@@ -31,15 +31,13 @@ from decisions.models import Decision, utc
 from decisions.search import lookup
 from explain.comparison import scenarios
 from explain.models import Explanation, ModelCheck
-from explain.shap import model_files, waterfall
+from explain.shap import backlog, model_files, waterfall
 from explain.shap.waterfall import Waterfall
 from explain.text import reason_codes, stages, verdict
 from explain.text.stages import TraceStep
 
 # Chosen: two minutes either side show a burst whole, in columns wide enough to see (48 in all).
 SIDE_S, BUCKET_S = 120.0, 5.0
-# Chosen: workers explain within seconds; after two minutes the page says that they are behind.
-PATIENCE_S = 120.0
 # For `standing_wait`. Chosen: nobody asks where a wait under 5 s comes from; waits that end within
 # 0.2 s of each other are the same, because records round; the last fifty answers are enough.
 SHORT_WAIT_S, SAME_END_S, EARLIER_TOLD = 5.0, 0.2, 50
@@ -436,9 +434,11 @@ class DecisionPage:
 
     @property
     def late(self) -> bool:
-        """Whether a pending explanation takes longer than `PATIENCE_S`."""
+        """Whether nobody explains it unless it is opened: it was dropped, or an admit that is not
+        among those explained beforehand.
+        """
         return self.explained.state == "pending" and timezone.now() - self.d.stored_at > timedelta(
-            seconds=PATIENCE_S
+            seconds=backlog.KEEP_S
         )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from django.db.models import Exists, OuterRef
 from django.urls import reverse
 from django.utils.text import Truncator
 
@@ -22,9 +21,7 @@ from control.models import AuditEntry
 from decider.contracts import units
 from decider.contracts.config import ALL_ML, OBSERVE_ONLY
 from decider.contracts.vocabulary import Action
-from decisions.models import Decision
 from decisions.outcomes import disputes
-from decisions.search import lookup
 from explain.models import Explanation
 from explain.shap import backlog
 from monitoring import attention, fleet, guardrails
@@ -314,7 +311,25 @@ def _ingest(report: Fleet | None, lately: Mix) -> str:
 
 
 def _explaining(progress: backlog.BacklogProgress) -> str:
-    """Say how many decisions wait for their explanation, for how long, and the rate."""
+    """Say how many decisions wait for their explanation, for how long, the rate, and what was left
+    out.
+    """
+    return f"{_waiting(progress)}{_left_out(progress)}"
+
+
+def _left_out(progress: backlog.BacklogProgress) -> str:
+    """Say what was dropped in the last minute, "" for nothing."""
+    if not (count := progress.dropped):
+        return ""
+    refusals = progress.dropped_refusals
+    of_these = f", {refusals:,} of them refusals" if refusals else ", all of them admitted"
+    return (
+        f" {count:,} were left out in the last minute{of_these}, as there was more to explain than"
+        " time; each is explained when somebody opens it."
+    )
+
+
+def _waiting(progress: backlog.BacklogProgress) -> str:
     if not progress.waiting:
         return (
             f"No decision waits for its explanation; {progress.per_s:,.1f} a second were explained"
@@ -332,21 +347,13 @@ def _explaining(progress: backlog.BacklogProgress) -> str:
 
 
 def _explained(at: float, progress: backlog.BacklogProgress) -> Explained:
-    """Return how well explaining keeps up: how many refusals of a recent minute wait, and how many
-    explanations of the last day do not add up to their score.
+    """Return how well explaining keeps up, and how many explanations of the last day do not add up
+    to their score.
     """
-    refusals = lookup.within(
-        Decision.objects.filter(raw_risk__isnull=False).exclude(action=Action.ADMIT),
-        # A minute that ended two minutes ago: by then its refusals should be explained.
-        at - 180,
-        at - 120,
-    )
-    waiting = refusals.filter(
-        ~Exists(Explanation.objects.filter(decision=OuterRef("id"), at=OuterRef("at")))
-    )
     day = datetime.fromtimestamp(at - 86_400, UTC)
     mismatches = Explanation.objects.filter(at__gte=day, mismatch=True).count()
-    return Explained(waiting.count(), refusals.count(), mismatches, progress.oldest_s)
+    stopped = progress.dropped > 0 and progress.per_s == 0.0
+    return Explained(progress.dropped_refusals, mismatches, stopped=stopped)
 
 
 def _old_disputes(at: float) -> tuple[int, float]:
