@@ -271,6 +271,7 @@ class Decider:
             "sluice_undecided_total": ("counter", self.http.stats.undecided),
             "sluice_http_timeouts_total": ("counter", self.http.stats.timeouts),
             "sluice_refusals_explained_total": ("counter", self.teller.explained),
+            "sluice_refusals_told_as_earlier_total": ("counter", self.teller.as_earlier),
             "sluice_refusals_over_budget_total": ("counter", self.teller.over_budget),
         }
         for name, (kind, value) in figures.items():

@@ -40,6 +40,8 @@ _TAG_BYTES = 16
 # Bytes of all reason codes together, with a space between two. This is what MAX_TEXT leaves: 4
 # characters of base64 carry 3 bytes. Codes that do not fit are left out, the weakest first.
 MAX_CODES = MAX_TEXT * 3 // 4 - _HEAD.size - _REST.size - _TAG_BYTES
+# Stands first among the codes of a receipt that has them from an earlier refusal.
+EARLIER = "EARLIER"
 # The most seconds that the field of 4 bytes can hold (`I` in _REST). A longer wait is cut, not an
 # error: a receipt must never stop a refusal.
 _MAX_WAIT = 2**32 - 1
@@ -78,8 +80,12 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     app: str
     """`pseudonym` of the app."""
     codes: tuple[str, ...]
-    """Reason codes, strongest first; empty when no model was asked or the budget for explaining
-    was spent.
+    """Reason codes, strongest first; empty when no model was asked, or when the budget for
+    explaining was spent and no earlier refusal of the app was explained.
+    """
+    earlier: bool = False
+    """The codes are those of a refusal of the same app, by the same machine reason and model, up to
+    `client.EARLIER_S` before: the budget was spent.
     """
 
 
@@ -115,7 +121,7 @@ class Key:
             receipt.config_version,
             bytes.fromhex(receipt.model),
             bytes.fromhex(receipt.app),
-        ) + _fitting(receipt.codes)
+        ) + _fitting((EARLIER, *receipt.codes) if receipt.earlier else receipt.codes)
         head = _HEAD.pack(_VERSION, self.id, receipt.decision)
         return _text(head + self._cipher.encrypt(receipt.decision[4:], rest, head))
 
@@ -214,6 +220,8 @@ def _read(decision: bytes, rest: bytes) -> Receipt:
         raise ReceiptError(
             "malformed", "This receipt uses words that are newer than this console."
         ) from None
+    earlier = codes[:1] == (EARLIER,)
+    known = model.hex() if any(model) else ""
     return Receipt(
-        decision, at, *words, wait, version, model.hex() if any(model) else "", app.hex(), codes
+        decision, at, *words, wait, version, known, app.hex(), codes[earlier:], earlier=earlier
     )

@@ -42,6 +42,8 @@ class ReceiptStory:
     clause: str
     reasons: tuple[tuple[str, str], ...]
     """Code and what it says in words, strongest first."""
+    earlier: bool
+    """The reasons are those of a refusal of the same app some seconds before."""
     config_version: int
     model: str
     """Name and version when this installation knows it, else the first digits of its digest; empty
@@ -71,6 +73,7 @@ def write_receipt_story(receipt: Receipt, app: str) -> ReceiptStory:
         http=f"HTTP {HTTP_STATUS[receipt.action]}{wait}",
         clause=clause,
         reasons=tuple((code, _in_words(code)) for code in receipt.codes),
+        earlier=receipt.earlier,
         config_version=receipt.config_version,
         model=_model(receipt),
         app=app,

@@ -16,9 +16,9 @@ from decider.contracts.config import ListEntry
 from decider.contracts.features import FEATURES, INDEX, N_FEATURES, format_value
 from decider.contracts.requests import Decision
 from decider.contracts.vocabulary import Action, Reason, Stage, Tier
-from decider.refusal import findings
+from decider.refusal import client, findings
 from decider.refusal.causes import CAUSES, OF_REASON, TELLING
-from decider.refusal.client import BURST_S, SHARE, Basis, Budget, Teller
+from decider.refusal.client import BURST_S, EARLIER_S, RESERVE, SHARE, Basis, Budget, Teller
 from decider.refusal.receipt import Key, keys_of, open_sealed
 from decider.refusal.true_cause import ABUSE_CODES, TOLD_AS, TrueCause
 from tests.decider.model import small_model
@@ -264,7 +264,7 @@ class Clock:
 
 def test_explaining_never_takes_more_than_its_share_of_the_time() -> None:
     clock = Clock()
-    budget, spent, piece = Budget(clock), 0.0, 0.0002
+    budget, spent, piece = Budget(clock, clock), 0.0, 0.0002
     for _ in range(20_000):
         clock.now += 0.0001
         if (started := budget.start()) is not None:
@@ -277,7 +277,7 @@ def test_explaining_never_takes_more_than_its_share_of_the_time() -> None:
 
 def test_at_once_it_takes_little_more_than_a_millisecond() -> None:
     clock = Clock()
-    budget, taken = Budget(clock), 0
+    budget, taken = Budget(clock, clock), 0
     clock.now += 3600.0
     while (started := budget.start()) is not None:
         clock.now += 0.0001
@@ -326,9 +326,68 @@ def test_a_refusal_carries_a_receipt_that_tells_its_story() -> None:
     assert ranked and all(r.codes for r in ranked)
 
 
+def test_a_flood_over_the_budget_is_told_the_apps_last_reasons() -> None:
+    clock = Clock()
+    teller = Teller(KEY, Budget(clock, clock))
+    receipts = [open_sealed(a.receipt, keys_of([KEY])) for a in explained_once(teller, clock)]
+    ranked = [r for r in receipts if r.stage in (Stage.RANK, Stage.RERANK)]
+    first, later = ranked[0], ranked[1:]
+    assert first.codes and not first.earlier
+    assert later and {(r.codes, r.earlier) for r in later} == {(first.codes, True)}
+    assert (teller.explained, teller.over_budget, teller.as_earlier) == (1, 0, len(later))
+
+
+def explained_once(teller: Teller, clock: Clock) -> list[Decision]:
+    """Refusals of a flood by one app, of which there is time to explain the first."""
+    real = teller._explain
+
+    def explain(*what: object) -> list[findings.Finding]:
+        clock.now += BURST_S
+        return real(*what)  # type: ignore[arg-type]
+
+    teller._explain = explain  # type: ignore[method-assign]
+    return refused(teller)
+
+
+@pytest.mark.parametrize(
+    ("app", "reason", "after_s"),
+    [
+        ("app_2", Reason.RISK_HIGH, 1.0),
+        ("app_1", Reason.ERROR_BUDGET_SPENT, 1.0),
+        ("app_1", Reason.RISK_HIGH, EARLIER_S + 1.0),
+        ("app_1", Reason.RISK_HIGH, -1.0),
+    ],
+)
+def test_reasons_of_another_app_or_cause_or_of_long_ago_are_not_told(
+    app: str, reason: Reason, after_s: float
+) -> None:
+    teller, basis = Teller(KEY), Basis(1, small_model(), np.ones((1, N_FEATURES), np.float32), 0)
+    for who, why, at in (("app_1", Reason.RISK_HIGH, NOW), (app, reason, NOW + after_s)):
+        decision = Decision(bytes(16), 1, 3, int(why), 1.2, 1, 1, 0, 1.0)
+        teller.tell(decision, who, at, basis)
+        teller._budget._left = -1.0
+    assert (teller.explained, teller.as_earlier, teller.over_budget) == (1, 0, 1)
+    assert open_sealed(decision.receipt, keys_of([KEY])).codes == ()
+
+
+def test_the_last_half_of_the_budget_is_for_apps_without_reasons() -> None:
+    clock = Clock()
+    budget = Budget(clock, clock)
+    budget._left = RESERVE * BURST_S
+    assert budget.start(RESERVE) is None and budget.start() is not None
+
+
+def test_as_many_apps_reasons_are_kept_as_there_is_room_for(monkeypatch) -> None:
+    monkeypatch.setattr(client, "MOST_KEPT", 2)
+    teller = Teller(KEY)
+    for app in ("a", "b", "a", "c"):
+        teller._keep(app, client.Earlier(NOW, 0, "", []))
+    assert list(teller._kept) == ["a", "c"]
+
+
 def test_a_flood_over_the_budget_is_told_by_stage_and_machine_reason_alone() -> None:
     clock = Clock()
-    teller = Teller(KEY, Budget(clock))
+    teller = Teller(KEY, Budget(clock, clock))
     teller._budget._left = 0.0
     receipts = [open_sealed(a.receipt, keys_of([KEY])) for a in refused(teller)]
     assert teller.explained == 0 and teller.over_budget > 0

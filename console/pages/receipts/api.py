@@ -53,6 +53,10 @@ class ReceiptOut(serializers.Serializer[object]):
         child=serializers.CharField(),
         help_text="Reason codes of what spoke against the request, strongest first.",
     )
+    codes_of_earlier = serializers.BooleanField(
+        help_text="Whether the codes are those of a refusal of the same app for the same cause, at"
+        " most ten seconds earlier, as there was no time to explain this one."
+    )
     retry_after = serializers.IntegerField(help_text="Seconds; 0 when a retry would not help.")
     config_version = serializers.IntegerField()
     model = serializers.CharField(allow_blank=True, help_text="Beginning of the model's digest.")
@@ -94,6 +98,7 @@ def _told(found: Opened) -> dict[str, object]:
         "reason": r.reason,
         "why": receipt.write_cause(r),
         "codes": r.codes,
+        "codes_of_earlier": r.earlier,
         "retry_after": r.retry_after,
         "config_version": r.config_version,
         "model": r.model,
