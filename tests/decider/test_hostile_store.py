@@ -8,6 +8,7 @@ import asyncio
 import math
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -258,7 +259,7 @@ def unsealed(draw: st.DrawFn) -> tuple[str, bytes]:
     return kind, with_a_field(fields, draw(st.integers(0, len(fields) - 1)), value)
 
 
-def play(*streams: list[tuple[str, bytes]]) -> list[list[tuple]]:
+def play(*streams: Iterable[tuple[str, bytes]]) -> list[list[tuple]]:
     """What deciders answer, each after messages of its own."""
 
     async def run() -> list[list[tuple]]:
