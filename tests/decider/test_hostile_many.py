@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 from collections.abc import Iterable, Iterator
@@ -69,6 +70,14 @@ def _deep(good: bytes, rng: random.Random) -> bytes:
 
 
 _WAYS = (_rubbish, _cut, _longer, _flipped, _spliced, _extreme, _deep)
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """No log: pytest would keep a line of each message in memory."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("kind", VALID)
