@@ -22,6 +22,7 @@ PARTS = (
     "http_decision",
     "ingest",
     "kill_switch",
+    "busy_console",
     "lookup",
     "waiting_clients",
     "fleet",

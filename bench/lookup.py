@@ -26,6 +26,7 @@ import numpy as np
 from bench import kill_switch, row
 from bench.events import Outcome, Place, stored_event
 from bench.processes import ROOT
+from console.local import database
 from decider.contracts import features, signals
 from decider.contracts.event import Event
 
@@ -176,6 +177,7 @@ def _install() -> None:
     import django
 
     django.setup()
+    database.be(database.Process.COMMAND)
     from django.conf import settings
     from django.contrib.auth import get_user_model
     from django.contrib.auth.models import Group
