@@ -82,6 +82,7 @@ NARROWED = (
 
 def main() -> list[dict[str, object]]:
     """Fill a new installation, measure requests to it, and return the rows."""
+    database.be(database.Process.COMMAND)
     _install()
     began = time.monotonic()
     now = time.time()
@@ -177,7 +178,6 @@ def _install() -> None:
     import django
 
     django.setup()
-    database.be(database.Process.COMMAND)
     from django.conf import settings
     from django.contrib.auth import get_user_model
     from django.contrib.auth.models import Group

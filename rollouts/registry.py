@@ -32,8 +32,8 @@ def register(data: bytes, *, by: Actor, reason: str) -> ModelVersion:
     """
     artifact, digest = check(data), digest_of(data)
     reason = chain.check_reason(reason)
-    # write the file even when the artifact is registered already: it may have been lost since.
-    # Before the transaction: a slow disk holds nobody up, and a file without its row does no harm
+    # even when it is registered already: the file may have been lost since. Before the transaction,
+    # as a slow disk must hold nobody up
     _keep(publish.model_path(digest), data)
     with chain.changing():
         locks.hold(Lock.MODELS)

@@ -31,18 +31,17 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
-# What any view may raise when the database is in trouble. None of it stored anything.
-_TROUBLE = (OperationalError, InterfaceError)
-
 DATABASE_AWAY = "The database does not answer. Deciders go on without it; try again soon."
+# Neither says that nothing was changed: a change may be made when what follows it is given up.
 _HELD = (
-    "Someone else is changing the same thing and has not finished, so nothing was changed here."
-    " Deciders are not affected; try again in a few seconds."
+    "Someone else is changing the same thing and has not finished, so this was given up. Deciders"
+    " are not affected. Try again in a few seconds; after a change, look first whether it was made."
 )
 _SLOW = (
-    "The database took too long, so the query was ended and nothing was changed. Deciders are not"
-    " affected. Ask for a shorter time or fewer rows, or try again later."
+    "The database took too long, so this was given up. Deciders are not affected. Ask for a shorter"
+    " time or fewer rows, or try again later; after a change, look first whether it was made."
 )
+# By psycopg's error, which says more than Django's.
 _SENTENCES: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
     ((postgres.LockNotAvailable, postgres.DeadlockDetected, postgres.SerializationFailure), _HELD),
     ((postgres.QueryCanceled, postgres.IdleInTransactionSessionTimeout), _SLOW),
@@ -94,13 +93,10 @@ def _known(error: Exception) -> Exception:
 
 def trouble(error: BaseException | None) -> str | None:
     """Return what to tell about an error of the database; None for an error of another kind."""
-    if not isinstance(error, _TROUBLE):
-        return None
     for kinds, said in _SENTENCES:
-        # psycopg's error, which says more than Django's
-        if isinstance(error.__cause__, kinds):
+        if error is not None and isinstance(error.__cause__, kinds):
             return said
-    return DATABASE_AWAY
+    return DATABASE_AWAY if isinstance(error, (OperationalError, InterfaceError)) else None
 
 
 def _coded(status: HTTPStatus, detail: str) -> APIException:

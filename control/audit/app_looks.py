@@ -88,10 +88,12 @@ def record_all(
     if not (said := _unwritten(said, by, ticket)):
         return []
     apps, whats = (list(texts) for texts in zip(*said, strict=True))
+    again_s = AGAIN.total_seconds()
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT control_append_looks(%s::text[], %s::text[], %s, %s, %s, %s, %s, %s)",
-            [apps, whats, by.name, by.login, by.role, ticket, AGAIN, at],
+            "SELECT control_append_looks(%s::text[], %s::text[], %s, %s, %s, %s,"
+            " make_interval(secs => %s), %s)",
+            [apps, whats, by.name, by.login, by.role, ticket, again_s, at],
         )
         # another process may have recorded the others in the meantime
         return [said[place - 1] for (place,) in cursor.fetchall()]

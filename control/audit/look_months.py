@@ -272,9 +272,9 @@ def _checkpoint(month: datetime, name: str) -> Checkpoint | None:
     """Return the checkpoint of the oldest month that is kept, after checking each of its looks;
     None when it has none. Raise ControlError when its chain is broken.
     """
-    end = _End(0, FIRST_PREV)
-    if (newest := _checkpoints().last()) is not None and (before := _read(newest)) is not None:
-        end = _End(before.last_seq, before.last_hash)
+    newest = _checkpoints().last()
+    before = _read(newest) if newest else None
+    end = _End(before.last_seq, before.last_hash) if before else _End(0, FIRST_PREV)
     first: Look | None = None
     last: Look | None = None
     for look, why in _judged(Look.objects.filter(at__gte=month, at__lt=_next(month)), end):
@@ -284,8 +284,11 @@ def _checkpoint(month: datetime, name: str) -> Checkpoint | None:
                 f" the chain of the data-access log, as {why}. See `manage.py audit verify`."
             )
         first, last = first or look, look
-    if first is None or last is None:
-        return None
+    return _piece(name, first, last) if first and last else None
+
+
+def _piece(name: str, first: Look, last: Look) -> Checkpoint:
+    """Return the checkpoint of an unbroken piece of the chain."""
     return Checkpoint(
         partition=name,
         first_seq=first.seq,

@@ -42,9 +42,8 @@ def create(*, by: AbstractUser, days: int, reason: str) -> tuple[AuthToken, str]
     if not SHORTEST_DAYS <= days <= LONGEST_DAYS:
         raise Refused(f"A token must last {SHORTEST_DAYS} to {LONGEST_DAYS} days, not {days}.")
     with chain.changing():
-        # counted while nobody else can change this person's row, so that two requests cannot both
-        # take the last place
-        get_user_model().objects.select_for_update().get(pk=by.pk)
+        # their row is held while counting, so that two requests cannot both take the last place
+        get_user_model().objects.select_for_update(no_key=True).get(pk=by.pk)
         if living(by).count() >= MOST:
             raise Refused(f"You have {MOST} tokens. Revoke one before you make another.")
         made, text = AuthToken.objects.create(

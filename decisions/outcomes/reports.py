@@ -152,7 +152,7 @@ def report_all(reports: Sequence[Report], *, by: Actor, reason: str, source: str
         try:
             _store(rows, by, reason)
         except IntegrityError as error:
-            if not _is_of_a_key(error):
+            if not isinstance(error.__cause__, UniqueViolation):
                 raise
         else:
             return Reported(len(rows), len(reports) - len(rows))
@@ -169,10 +169,6 @@ def _store(rows: Sequence[Outcome], by: Actor, reason: str) -> None:
         # by key: two reports with the same keys wait for each other, never in a circle
         Outcome.objects.bulk_create(sorted(rows, key=lambda row: row.key), batch_size=1000)
         _note(rows, by, reason)
-
-
-def _is_of_a_key(error: IntegrityError) -> bool:
-    return isinstance(error.__cause__, UniqueViolation)
 
 
 def _note(rows: Sequence[Outcome], by: Actor, reason: str) -> None:

@@ -39,10 +39,10 @@ SLOW = "The database took too long"
 @pytest.fixture
 def as_process(monkeypatch):
     """Be a process of some kind until the test ends."""
+    monkeypatch.setattr(database, "_own", Process.CONSOLE)
     options = connection.settings_dict["OPTIONS"]
     yield database.be
-    database.be(Process.CONSOLE)
-    assert connection.settings_dict["OPTIONS"] == options
+    connection.settings_dict["OPTIONS"] = options
 
 
 @pytest.mark.parametrize("process", list(Process))
@@ -241,6 +241,24 @@ def test_a_query_that_takes_too_long_is_ended_and_said(signed_in, monkeypatch) -
     began = time.monotonic()
     answer = client.get(reverse("home"))
     assert time.monotonic() - began < 25
+    assert answer.status_code == 503
+    assert SLOW in shown(answer)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("impatient")
+def test_a_transaction_that_idled_for_too_long_is_ended_and_said(signed_in, monkeypatch) -> None:
+    def idle(*_: object) -> None:
+        with transaction.atomic():
+            patience.set_limits(idle_s=0.05)
+            # on another connection: until the server has ended the idle one
+            with held_by_another("SELECT pg_sleep(0.3)"), connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+
+    client = signed_in("support")
+    client.raise_request_exception = False
+    monkeypatch.setattr(home_page, "home_page", idle)
+    answer = client.get(reverse("home"))
     assert answer.status_code == 503
     assert SLOW in shown(answer)
 
