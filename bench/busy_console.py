@@ -33,14 +33,14 @@ OPERATORS, PROCESSES, EVERY_S = 50, 2, 5.0
 APPS = 2_000
 # Outcomes of a report: the most that one may have.
 OUTCOMES = 10_000
-# Flips, and seconds between them: over several reports.
-FLIPS, GAP_S = 200, 0.25
-# Seconds: longest wait for the others' first work, and longest flip that is waited for.
-START_S, FLIP_S = 120.0, 60.0
+# Seconds of flips, and between two of them: over many reports.
+SECONDS, GAP_S = 90.0, 0.25
+# Seconds: longest wait for the others' first work.
+START_S = 120.0
 
 
 def measure() -> list[dict[str, object]]:
-    """Return the row: the 99th percentile of FLIPS flips."""
+    """Return the row: the 99th percentile of the flips of SECONDS."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-bench-")))
         environment = os.environ | kill_switch._servers(stack, folder, os.sched_getaffinity(0))
@@ -94,7 +94,9 @@ def _measured() -> list[dict[str, object]]:
             START_S,
             "no report was stored, or no page shown",
         )
-        took = [_one_flip(browser, turn) for turn in range(FLIPS)]
+        end, took = time.monotonic() + SECONDS, []
+        while time.monotonic() < end:
+            took.append(_one_flip(browser, len(took)))
         reports, *pages = ([float(x) for x in path.read_text().split()] for path in told)
     return [_row(took, reports, [each for some in pages for each in some])]
 

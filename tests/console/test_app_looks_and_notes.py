@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
+from control.audit import app_looks as control_looks
+from control.audit import look_months
+from control.audit.actors import SYSTEM
 from control.models import AppNote, Look
 from decider.contracts.ids import format_decision_id
 from tests.console.one_app import APP, HTMX, ROLES, text_of, url
@@ -57,6 +63,17 @@ def test_nobody_looked_is_said(signed_in) -> None:
     assert "Nobody has looked at app_none" in text_of(
         signed_in("auditor").get(url("app-looks", app="app_none"))
     )
+
+
+def test_the_page_says_which_looks_were_dropped_and_when(signed_in) -> None:
+    at = datetime(2025, 1, 3, tzinfo=UTC)
+    control_looks.record_all([(APP, "the page"), ("app_2", "the page")], by=SYSTEM, at=at)
+    assert look_months.drop_old(31) == 1
+    page = text_of(signed_in("auditor").get(url("app-looks")))
+    assert "No look at" in page
+    assert "Fri 3 Jan 2025, 00:00:00 UTC" in page
+    assert "They are gone" in page
+    assert f"{timezone.now():%d %b %Y}" in page
 
 
 def test_polling_is_one_look(signed_in, stored) -> None:
