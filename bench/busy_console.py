@@ -94,7 +94,8 @@ def _measured() -> list[dict[str, object]]:
             START_S,
             "no report was stored, or no page shown",
         )
-        end, took = time.monotonic() + SECONDS, []
+        end = time.monotonic() + SECONDS
+        took: list[float] = []
         while time.monotonic() < end:
             took.append(_one_flip(browser, len(took)))
         reports, *pages = ([float(x) for x in path.read_text().split()] for path in told)

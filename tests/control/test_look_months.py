@@ -5,13 +5,15 @@ everything.
 from __future__ import annotations
 
 import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.core.management import CommandError, call_command
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection, connections, transaction
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -110,6 +112,39 @@ def test_without_the_key_nothing_is_dropped_and_the_task_goes_on(
     assert tasks.keep_looks()["dropped"] == 0
     assert Look.objects.count() == 12
     assert "old looks cannot be dropped and are kept: config.key is missing" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_drop_that_someone_reads_against_gives_up_soon_and_is_tried_again(
+    settings, monkeypatch, caplog
+) -> None:
+    settings.SLUICE_KEEP_LOOKS_DAYS = 31
+    monkeypatch.setattr(look_months, "LOCK_S", 0.1)
+    look(NOW - timedelta(days=90))
+    reading, end = threading.Event(), threading.Event()
+
+    def read() -> None:
+        try:
+            with transaction.atomic():
+                assert Look.objects.count() == 1
+                reading.set()
+                assert end.wait(30)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(read)
+        try:
+            assert reading.wait(30)
+            assert tasks.keep_looks()["dropped"] == 0
+            assert "lock timeout" in caplog.text
+            # a look made meanwhile waits for neither
+            look(NOW)
+        finally:
+            end.set()
+        done.result()
+    assert tasks.keep_looks()["dropped"] >= 2
+    assert (look_months.verify().dropped, look_months.verify().broken) == (2, None)
 
 
 @pytest.mark.parametrize(
