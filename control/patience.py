@@ -1,4 +1,4 @@
-"""Limits of time for PostgreSQL within one transaction, where those of the process do not fit."""
+"""What one transaction asks of PostgreSQL's time, where what the process asks does not fit."""
 
 from __future__ import annotations
 
@@ -22,3 +22,11 @@ def set_limits(
                 # true: as SET LOCAL does, until the transaction ends
                 text = f"{round(seconds * 1000)}ms"
                 cursor.execute("SELECT set_config(%s, %s, true)", [name, text])
+
+
+def commit_without_waiting() -> None:
+    """Let this transaction commit without waiting for the disk. Only for what is done again when a
+    crash of the server within the next second forgets it.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('synchronous_commit', 'off', true)")
