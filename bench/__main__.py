@@ -24,6 +24,7 @@ PARTS = (
     "http_decision",
     "ingest",
     "kill_switch",
+    "busy_console",
     "lookup",
     "waiting_clients",
     "fleet",

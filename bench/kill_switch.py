@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from bench import row
 from bench.processes import ROOT
 from bench.steady_traffic import APPS
-from console.local import servers
+from console.local import database, servers
 
 if TYPE_CHECKING:
     # Django is set up in the measuring process only.
@@ -139,6 +139,7 @@ def main(rounds: int, deciding: set[int]) -> list[dict[str, object]]:
     import django
 
     django.setup()
+    database.be(database.Process.COMMAND)
     _install()
     clicks, click_busy = _with_deciders(
         [f"d{k:02d}" for k in range(1, DECIDERS + 1)], deciding, lambda n: _clicks(rounds, n)

@@ -26,6 +26,7 @@ import numpy as np
 from bench import kill_switch, row
 from bench.events import Outcome, Place, stored_event
 from bench.processes import ROOT
+from console.local import database
 from decider.contracts import features, signals
 from decider.contracts.event import Event
 
@@ -81,6 +82,7 @@ NARROWED = (
 
 def main() -> list[dict[str, object]]:
     """Fill a new installation, measure requests to it, and return the rows."""
+    database.be(database.Process.COMMAND)
     _install()
     began = time.monotonic()
     now = time.time()

@@ -8,6 +8,7 @@ import sys
 from celery import Celery
 from celery.signals import worker_init
 
+from console.local import database
 from decider.store_users.own_user import StoreUserError, check_user
 from decider.store_users.roles import Role
 
@@ -27,3 +28,12 @@ def refuse_all_powerful_user(**_: object) -> None:
     except StoreUserError as error:
         # exits even inside a signal, whose other errors Celery only logs
         sys.exit(f"worker: {error}")
+
+
+# celery has no types
+@worker_init.connect  # type: ignore[untyped-decorator]
+def wait_as_a_worker(**_: object) -> None:
+    """Give this process's connections to PostgreSQL the limits of a worker, before a task opens
+    one.
+    """
+    database.be(database.Process.WORKER)

@@ -7,7 +7,7 @@ from pathlib import Path
 from csp.constants import NONE, SELF
 
 import installation
-from console.local import embedded, environment
+from console.local import database, embedded, environment
 from decider.contracts.store import CELERY_PREFIX
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -101,9 +101,11 @@ TEMPLATES = [
 
 # Storage
 
+_DATABASE = environment.parse_database_url(DATABASE_URL)
 DATABASES = {
     "default": {
-        **environment.parse_database_url(DATABASE_URL),
+        **_DATABASE,
+        "OPTIONS": database.with_limits(_DATABASE["OPTIONS"]),
         "CONN_MAX_AGE": environment.read_whole_number(env, "SLUICE_DB_CONN_MAX_AGE", 60),  # seconds
         # a kept connection is tested before use, so that no request fails after PostgreSQL restarts
         "CONN_HEALTH_CHECKS": True,
@@ -324,12 +326,19 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 3600.0,
         "options": {"expires": 3600},
     },
+    "keep looks": {
+        "task": "control.tasks.keep_looks",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
     "keep partitions": {
         "task": "decisions.tasks.keep_partitions",
         "schedule": 3600.0,
         "options": {"expires": 3600},
     },
 }
+# Who looked at whose data: thirteen months, so that a yearly audit finds the whole year.
+SLUICE_KEEP_LOOKS_DAYS = environment.read_whole_number(env, "SLUICE_KEEP_LOOKS_DAYS", 396, low=31)
 SLUICE_KEEP_DAYS = environment.read_whole_number(env, "SLUICE_KEEP_DAYS", 30, low=1)
 
 # Logs: one line each, to standard output

@@ -201,16 +201,54 @@ class AuditEntry(models.Model):
             ("view_looks", "May see who looked at an app's data"),
         ]
         indexes = [
-            # each page view asks whether its look is recorded already (`app_looks.AGAIN`)
+            # looks of before they had a log of their own, which an app's page of looks reads
             models.Index(
                 fields=["subject", "actor_login", "at"],
                 condition=Q(action="app.look"),
                 name="audit_looks",
-            )
+            ),
+            # an empty data-access log goes on where the month that was dropped last ended
+            models.Index(
+                fields=["seq"], condition=Q(action="looks.checkpoint"), name="audit_checkpoints"
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.seq}: {self.actor} {self.summary}"
+
+
+class Look(models.Model):
+    """One entry of the data-access log: someone looked at an app's data. A hash chain of its own
+    (`control.audit.app_looks`), partitioned by month. The database refuses to change or delete an
+    entry; a month is dropped whole, after a signed checkpoint (`control.audit.look_months`).
+    """
+
+    pk = models.CompositePrimaryKey("at", "seq")
+    seq = models.BigIntegerField()
+    """1, 2, 3 ... without gaps."""
+    at = models.DateTimeField()
+    """By the database's clock; never before the entry before."""
+    actor = models.CharField(max_length=200)
+    actor_login = models.CharField(max_length=200, blank=True)
+    actor_role = models.CharField(max_length=200)
+    app = models.CharField(max_length=128, blank=True)
+    """The app's id, or `app_looks.EVERY_APP`."""
+    what = models.CharField(max_length=120)
+    """Follows "looked at": the page, decision dec_01…"""
+    ticket = models.CharField(max_length=40, blank=True)
+    prev_hash = models.CharField(max_length=64)
+    """Hash of the entry before; 64 zeros for the first."""
+    hash = models.CharField(max_length=64)
+
+    class Meta:
+        db_table = "control_look"
+        ordering = ["-at", "-seq"]
+        # read with the permission to see looks, written by `app_looks.record_all` alone
+        default_permissions = ()
+        indexes = [models.Index(fields=["app", "at"], name="looks_of_app")]
+
+    def __str__(self) -> str:
+        return f"{self.seq}: {self.actor} looked at {self.what} of app {self.app}"
 
 
 class AppNote(models.Model):

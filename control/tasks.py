@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 
 from celery import shared_task
+from django.conf import settings
+from django.db import OperationalError
 
+from control.audit import look_months
 from control.deciders import known_apps, publish
 from control.errors import ControlError
 from control.switches import offline
@@ -36,3 +39,18 @@ def publish_pending() -> None:
                 log.info("%s", did)
     except ControlError as error:
         log.warning("publishing failed and is retried in %.0f s: %s", PUBLISH_EVERY_S, error)
+
+
+@shared_task(name="control.tasks.keep_looks", expires=3600)  # type: ignore[untyped-decorator]
+def keep_looks() -> dict[str, int]:
+    """Make the months ahead of the data-access log, and drop what is older than
+    SLUICE_KEEP_LOOKS_DAYS. Return how many were made and dropped.
+
+    A month that cannot be dropped is logged in every run, an hour apart, and stays.
+    """
+    made, dropped = look_months.ensure(), 0
+    try:
+        dropped = look_months.drop_old(settings.SLUICE_KEEP_LOOKS_DAYS)
+    except (ControlError, OperationalError) as error:
+        log.error("old looks cannot be dropped and are kept: %s", error)
+    return {"made": made, "dropped": dropped}

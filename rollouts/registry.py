@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
+from control import locks
 from control.audit import chain
 from control.audit.actors import Actor
 from control.config import changes
 from control.deciders import publish
 from control.errors import ControlError, Refused
+from control.locks import Lock
 from control.models import ConfigVersion
 from decider.contracts.artifact import Artifact, ArtifactError, digest_of
 from decider.contracts.config import ModelRef
@@ -31,10 +32,11 @@ def register(data: bytes, *, by: Actor, reason: str) -> ModelVersion:
     """
     artifact, digest = check(data), digest_of(data)
     reason = chain.check_reason(reason)
-    with transaction.atomic():
-        chain.lock()
-        # write the file even when the artifact is registered already: it may have been lost since
-        _keep(publish.model_path(digest), data)
+    # even when it is registered already: the file may have been lost since. Before the transaction,
+    # as a slow disk must hold nobody up
+    _keep(publish.model_path(digest), data)
+    with chain.changing():
+        locks.hold(Lock.MODELS)
         if (there := ModelVersion.objects.filter(digest=digest).first()) is not None:
             return there
         row = _create_version(artifact, digest, by)
@@ -50,7 +52,7 @@ def register(data: bytes, *, by: Actor, reason: str) -> ModelVersion:
 
 
 def _create_version(artifact: Artifact, digest: str, by: Actor) -> ModelVersion:
-    """Store the next version of the artifact's name and return it. Call it under the chain's lock,
+    """Store the next version of the artifact's name and return it. Call it under the models' lock,
     so that two artifacts cannot get the same number.
     """
     named = ModelVersion.objects.filter(name=artifact.name)

@@ -16,6 +16,8 @@ else:
 from console.settings import *  # noqa: F403
 from decider.store_users.roles import Role
 
+# a test is one transaction, also while it waits for processes that it starts
+DATABASES["default"]["OPTIONS"]["options"] += " -c idle_in_transaction_session_timeout=900s"  # noqa: F405
 # who may do everything hides what a role may not
 VALKEY_URL = servers.store_url(Role.OPERATOR)
 CELERY_BROKER_URL = servers.store_url(Role.WORKER)

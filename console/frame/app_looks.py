@@ -1,7 +1,7 @@
 """The data-access log of the console: every look into an app's data, with a ticket.
 
 A view notes on its request which apps' data the answer shows (`note`). The middleware writes these
-looks into the audit log before the answer is sent.
+looks into the log before the answer is sent.
 """
 
 from __future__ import annotations

@@ -12,10 +12,15 @@ from http import HTTPStatus
 class OwnFaults(logging.Filter):
     """Log filter that keeps tracebacks for our own faults.
 
-    A refused request (HTTP 4xx) is one line: the traceback would only show where it was refused.
+    A refused request (HTTP 4xx) is one line: the traceback would only show where it was refused. So
+    is one that the database could not serve (503), with what the database said.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if getattr(record, "status_code", 500) < HTTPStatus.INTERNAL_SERVER_ERROR:
+        status = getattr(record, "status_code", 500)
+        if status == HTTPStatus.SERVICE_UNAVAILABLE and record.exc_info and record.exc_info[1]:
+            said = str(record.exc_info[1]).partition("\n")[0]
+            record.msg, record.args = f"{record.getMessage()}: {said}", None
+        if status < HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.SERVICE_UNAVAILABLE:
             record.exc_info = record.exc_text = None
         return True

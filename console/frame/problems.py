@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.exceptions import BadRequest, RequestDataTooBig
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from psycopg import errors as postgres
 from rest_framework.exceptions import APIException, ErrorDetail, ParseError, ValidationError
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
@@ -29,6 +30,22 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
     errors.NotAllowed: HTTPStatus.FORBIDDEN,
     errors.StoreUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
+
+DATABASE_AWAY = "The database does not answer. Deciders go on without it; try again soon."
+# Neither says that nothing was changed: a change may be made when what follows it is given up.
+_HELD = (
+    "Someone else is changing the same thing and has not finished, so this was given up. Deciders"
+    " are not affected. Try again in a few seconds; after a change, look first whether it was made."
+)
+_SLOW = (
+    "The database took too long, so this was given up. Deciders are not affected. Ask for a shorter"
+    " time or fewer rows, or try again later; after a change, look first whether it was made."
+)
+# By psycopg's error, which says more than Django's.
+_SENTENCES: tuple[tuple[tuple[type[Exception], ...], str], ...] = (
+    ((postgres.LockNotAvailable, postgres.DeadlockDetected, postgres.SerializationFailure), _HELD),
+    ((postgres.QueryCanceled, postgres.IdleInTransactionSessionTimeout), _SLOW),
+)
 
 
 def problem_handler(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -69,12 +86,17 @@ def _known(error: Exception) -> Exception:
         )
     if isinstance(error, errors.ControlError):
         return _coded(_STATUS.get(type(error), HTTPStatus.CONFLICT), str(error))
-    if isinstance(error, (OperationalError, InterfaceError)):
-        return _coded(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "The database does not answer. Deciders go on without it; try again soon.",
-        )
+    if said := trouble(error):
+        return _coded(HTTPStatus.SERVICE_UNAVAILABLE, said)
     return error
+
+
+def trouble(error: BaseException | None) -> str | None:
+    """Return what to tell about an error of the database; None for an error of another kind."""
+    for kinds, said in _SENTENCES:
+        if error is not None and isinstance(error.__cause__, kinds):
+            return said
+    return DATABASE_AWAY if isinstance(error, (OperationalError, InterfaceError)) else None
 
 
 def _coded(status: HTTPStatus, detail: str) -> APIException:
@@ -118,4 +140,7 @@ def for_path(request: HttpRequest, status: HTTPStatus, detail: str) -> HttpRespo
     """Return a problem in place of an error page; None for an address outside the API."""
     if not request.path.startswith(PREFIX):
         return None
-    return JsonResponse(_problem(status, detail), status=int(status), content_type=CONTENT_TYPE)
+    answer = JsonResponse(_problem(status, detail), status=int(status), content_type=CONTENT_TYPE)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        answer["Retry-After"] = str(RETRY_S)
+    return answer

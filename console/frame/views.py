@@ -11,7 +11,6 @@ from django.contrib.auth import login as sign_in
 from django.contrib.auth import logout as sign_out
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import BadRequest
-from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, HttpResponseNotModified
 from django.shortcuts import redirect, render, resolve_url
 from django.template.loader import render_to_string
@@ -38,7 +37,7 @@ _PROBLEMS = {
     403: "Your role may not do this.",
     404: "There is nothing at this address.",
     500: "Sluice failed unexpectedly; the error was logged.",
-    503: "The database does not answer. Deciders go on without it; try again soon.",
+    503: problems.DATABASE_AWAY,
 }
 
 
@@ -149,9 +148,12 @@ def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer 500, or 503 when the database does not answer: deciders go on without it."""
-    away = isinstance(sys.exc_info()[1], (OperationalError, InterfaceError))
-    return _error(request, 503 if away else 500)
+    """Answer 500, or 503 when the database is away, slow or held up: deciders go on without it."""
+    said = problems.trouble(sys.exc_info()[1])
+    if said is None:
+        return _error(request, 500)
+    # the page has its own words for a database that is away
+    return _error(request, 503, "" if said == problems.DATABASE_AWAY else said)
 
 
 def _error(request: HttpRequest, status: int, said: str = "") -> HttpResponse:

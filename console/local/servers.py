@@ -168,7 +168,9 @@ class Postgres:
     def make_database(self) -> None:
         """Make the database if there is none."""
         # CREATE DATABASE cannot run in a transaction, and has no IF NOT EXISTS
-        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+        with psycopg.connect(
+            self.url("postgres"), autocommit=True, connect_timeout=READY_WITHIN_S
+        ) as connection:
             known = connection.execute(
                 "SELECT 1 FROM pg_database WHERE datname = %s", (self.database,)
             ).fetchone()

@@ -3,13 +3,19 @@
 Each entry's hash is SHA-256 over the hash before it and the entry's canonical JSON, so that
 changing, removing or inserting one breaks every hash after it (Schneier and Kelsey 1999, Secure
 audit logs to support computer forensics).
+
+Who appends must know the end of the chain, so appenders take turns. They do so for milliseconds: a
+change (`changing`) appends its entries by its last statement, so that nobody waits while it checks,
+reads or stores something else.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -26,9 +32,6 @@ Json = dict[str, object] | None
 FIRST_PREV = "0" * 64
 # Characters, as wide as the column.
 REASON_MAX = 1000
-# Advisory lock that every operator change holds until it commits, so that versions and entries
-# never interleave. "SLUC" in ASCII: all advisory locks of a database share one space of keys.
-LOCK = 0x534C_5543
 
 
 @dataclass(frozen=True)
@@ -49,14 +52,6 @@ class ChainState:
     broken: Break | None
 
 
-def lock() -> None:
-    """Wait for the lock of operator changes and hold it until the transaction ends. Call it inside
-    a transaction, before reading what will be changed.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
-
-
 def check_reason(reason: str) -> str:
     """Return the reason without surrounding space. Raise Refused when it is empty or cannot be
     stored.
@@ -72,7 +67,43 @@ def check_reason(reason: str) -> str:
     return reason
 
 
-@transaction.atomic
+class _Change(threading.local):
+    """The change that this thread is making."""
+
+    entries: list[AuditEntry] | None = None
+    """What it will append; None outside a change."""
+
+
+_change = _Change()
+
+
+@contextmanager
+def changing() -> Iterator[None]:
+    """Open the transaction of a change: what the body stores and the entries it appends commit
+    together or not at all.
+
+    Within another change it is a part of that one, and undone alone when it raises. Raise
+    RuntimeError inside any other transaction, which would hold the chain up until it ends.
+    """
+    if _change.entries is not None:
+        before = len(_change.entries)
+        try:
+            with transaction.atomic():
+                yield
+        except BaseException:
+            del _change.entries[before:]
+            raise
+        return
+    # durable: the commit follows the last statement, whoever calls
+    with transaction.atomic(durable=True):
+        _change.entries = []
+        try:
+            yield
+            _write(_change.entries)
+        finally:
+            _change.entries = None
+
+
 def append(
     *,
     by: Actor,
@@ -85,13 +116,11 @@ def append(
     config_version: ConfigVersion | None = None,
     at: datetime | None = None,
 ) -> AuditEntry:
-    """Append one entry to the chain and return it. Call it in the transaction of the change that
-    the entry describes. Raise Refused when the reason is empty or cannot be stored.
+    """Append one entry to the chain and return it; it has its number and hash when the change
+    ends. Call it in the change (`changing`) that the entry describes; alone it is a change by
+    itself. Raise Refused when the reason is empty or cannot be stored.
     """
-    # before the last entry is read: two that read the same one would fork the chain
-    lock()
-    entry = _next(
-        _last(),
+    entry = AuditEntry(
         at=at or timezone.now(),
         actor=by.name,
         actor_login=by.login,
@@ -104,63 +133,57 @@ def append(
         after=_plain(after),
         config_version=config_version,
     )
-    # insert only: otherwise `save` would first look for a row to update
-    entry.save(force_insert=True)
+    with changing():
+        assert _change.entries is not None
+        _change.entries.append(entry)
     return entry
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
-    """The part of an entry that differs from the other entries written with it."""
-
-    subject: str
-    summary: str
-    after: Json = None
-
-
-@transaction.atomic
-def append_all(said: Sequence[Said], *, by: Actor, reason: str, action: str) -> list[AuditEntry]:
-    """Append entries that share person, reason and action, in order, with one statement, and return
-    them. Raise Refused when the reason is empty or cannot be stored.
+def _write(entries: Sequence[AuditEntry]) -> None:
+    """Insert entries at the end of the chain, in order, by one statement. The chain is locked from
+    here until the transaction ends.
     """
-    lock()
-    # one time for all entries, as they record one act
-    reason, at, end, made = check_reason(reason), timezone.now(), _last(), []
-    for one in said:
-        entry = _next(
-            end,
-            at=at,
-            actor=by.name,
-            actor_login=by.login,
-            actor_role=by.role,
-            action=action,
-            subject=one.subject,
-            summary=one.summary,
-            reason=reason,
-            after=_plain(one.after),
+    if not entries:
+        return
+    said = [{"entry": _columns(entry), "rest": _rest(entry)} for entry in entries]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT seq, prev_hash, hash FROM control_append_entries(%s)",
+            [json.dumps(said, allow_nan=False)],
         )
-        end = (entry.seq, entry.hash)
-        made.append(entry)
-    return AuditEntry.objects.bulk_create(made)
+        for entry, (seq, prev_hash, own_hash) in zip(entries, cursor.fetchall(), strict=True):
+            entry.seq, entry.prev_hash, entry.hash = seq, prev_hash, own_hash
+            entry._state.adding = False
 
 
-def _last() -> tuple[int, str]:
-    """Return number and hash of the last entry; 0 and zeros for an empty log."""
-    return AuditEntry.objects.order_by("-seq").values_list("seq", "hash").first() or (0, FIRST_PREV)
-
-
-def _next(last: tuple[int, str], **fields: object) -> AuditEntry:
-    """Return the entry that continues the chain after the one with this number and hash."""
-    entry = AuditEntry(seq=last[0] + 1, prev_hash=last[1], **fields)
-    entry.hash = digest(entry)
-    return entry
+def _columns(entry: AuditEntry) -> dict[str, object]:
+    """Return the columns that the chain does not make, by name, as JSON takes them."""
+    return {
+        "at": entry.at.isoformat(),
+        "actor": entry.actor,
+        "actor_login": entry.actor_login,
+        "actor_role": entry.actor_role,
+        "action": entry.action,
+        "subject": entry.subject,
+        "summary": entry.summary,
+        "reason": entry.reason,
+        "before": entry.before,
+        "after": entry.after,
+        "config_version": entry.config_version_id,
+    }
 
 
 def digest(entry: AuditEntry) -> str:
     """Return the hash that an entry must have, 64 hexadecimal digits."""
+    text = f'["{entry.prev_hash}",{entry.seq},{_rest(entry)}'
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _rest(entry: AuditEntry) -> str:
+    """Return what is hashed of an entry behind the hash before and the number: the rest of a
+    canonical JSON list.
+    """
     content = [
-        entry.prev_hash,
-        entry.seq,
         # in UTC: the same moment has one text, whatever the connection's time zone
         entry.at.astimezone(UTC).isoformat(timespec="microseconds"),
         entry.actor,
@@ -175,10 +198,9 @@ def digest(entry: AuditEntry) -> str:
         entry.config_version_id,
     ]
     # canonical: sorted keys and no spaces, as jsonb keeps neither order nor spacing
-    text = json.dumps(
+    return json.dumps(
         content, ensure_ascii=True, sort_keys=True, separators=(",", ":"), allow_nan=False
-    )
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
+    )[1:]
 
 
 def verify() -> ChainState:

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractUser
-from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 from knox.models import AuthToken
@@ -41,9 +41,9 @@ def create(*, by: AbstractUser, days: int, reason: str) -> tuple[AuthToken, str]
     reason = chain.check_reason(reason)
     if not SHORTEST_DAYS <= days <= LONGEST_DAYS:
         raise Refused(f"A token must last {SHORTEST_DAYS} to {LONGEST_DAYS} days, not {days}.")
-    with transaction.atomic():
-        chain.lock()
-        # counted under the lock, so that two requests cannot both take the last place
+    with chain.changing():
+        # their row is held while counting, so that two requests cannot both take the last place
+        get_user_model().objects.select_for_update(no_key=True).get(pk=by.pk)
         if living(by).count() >= MOST:
             raise Refused(f"You have {MOST} tokens. Revoke one before you make another.")
         made, text = AuthToken.objects.create(
@@ -59,20 +59,20 @@ def create(*, by: AbstractUser, days: int, reason: str) -> tuple[AuthToken, str]
     return made, text
 
 
-@transaction.atomic
 def revoke(*, by: AbstractUser, token: str) -> bool:
     """End one of a person's tokens at once, by its first characters. Return False when they have no
     such token.
     """
-    # by owner as well: the first characters of somebody else's token must not end it
-    deleted, _ = AuthToken.objects.filter(user=by, token_key=token).delete()
-    # when no token was deleted, nothing happened that the log should record
-    if deleted:
-        chain.append(
-            by=Actor.of(by),
-            reason="Revoked by its owner.",
-            action="token_revoked",
-            subject=f"token {token}",
-            summary="revoked an API token",
-        )
+    with chain.changing():
+        # by owner as well: the first characters of somebody else's token must not end it
+        deleted, _ = AuthToken.objects.filter(user=by, token_key=token).delete()
+        # when no token was deleted, nothing happened that the log should record
+        if deleted:
+            chain.append(
+                by=Actor.of(by),
+                reason="Revoked by its owner.",
+                action="token_revoked",
+                subject=f"token {token}",
+                summary="revoked an API token",
+            )
     return bool(deleted)

@@ -17,15 +17,17 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
+from control import locks
 from control.audit import chain
 from control.audit.actors import Actor
 from control.config import faults, subjects
 from control.deciders import formats, keys, publish
 from control.errors import ControlError, Refused
+from control.locks import Lock
 from control.models import ConfigVersion
 from decider.contracts import config as document
 from decider.contracts import defaults
-from decider.contracts.config import Config, ConfigError, in_force
+from decider.contracts.config import Config, ConfigError, in_force, needed_format
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +66,15 @@ def make_version(
     the change is not possible; then nothing is stored.
     """
     reason = chain.check_reason(reason)
-    with transaction.atomic():
-        chain.lock()
+    # asked before the lock is taken: this may have to wait for Valkey
+    readable = _check_readable(edit)
+    with chain.changing():
+        locks.hold(Lock.CONFIG)
         # read under the lock, so that no other change is lost
         old, now = current(), timezone.now()
         new = _next(old, subjects.checked(edit(old), old), now, above)
-        formats.check_readable(old, new, now.timestamp())
+        if needed_format(new)[0] > max(readable, needed_format(old)[0]):
+            raise Refused("Someone else changed the config at the same moment. Try again.")
         row = store(new, by=by, reason=reason, made_at=now)
         # after that, because only a document that deciders read can be looked through
         faults.check(new, old, now.timestamp())
@@ -90,6 +95,16 @@ def make_version(
     return row
 
 
+def _check_readable(edit: Callable[[Config], Config]) -> int:
+    """Return the format of the document after a change, which all running deciders can read. Raise
+    Refused.
+    """
+    old = current()
+    new = subjects.checked(edit(old), old)
+    formats.check_readable(old, new, timezone.now().timestamp())
+    return needed_format(new)[0]
+
+
 def _next(old: Config, edited: Config, now: datetime, above: int) -> Config:
     """Return an edited document as the version after `old`, made at `now`."""
     return msgspec.structs.replace(
@@ -103,8 +118,8 @@ def _next(old: Config, edited: Config, now: datetime, above: int) -> Config:
 
 def first(*, by: Actor, reason: str) -> ConfigVersion | None:
     """Make version 1 from the defaults and return it. Return None when a version exists already."""
-    with transaction.atomic():
-        chain.lock()
+    with chain.changing():
+        locks.hold(Lock.CONFIG)
         if latest() is not None:
             return None
         now = timezone.now()

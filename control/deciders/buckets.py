@@ -15,7 +15,6 @@ from typing import Literal
 
 import msgspec
 from django.conf import settings
-from django.db import transaction
 
 from control.audit import chain
 from control.audit.actors import Actor
@@ -160,16 +159,15 @@ def reset(name: str, *, app: str, by: Actor, reason: str) -> Peek:
 
 def _note_request(which: BucketKind, app: str, by: Actor, reason: str) -> None:
     """Record in the audit log what the deciders are about to be asked. Raise Refused."""
-    # durable: the entry must be committed, not only written, before a decider acts
-    with transaction.atomic(durable=True):
-        chain.append(
-            by=by,
-            reason=reason,
-            action="bucket.reset",
-            subject=app,
-            after={"bucket": which.name},
-            summary=f"asked the deciders to fill the {which.label.lower()} of app {app}",
-        )
+    # a change by itself: it is committed, not only written, before a decider acts
+    chain.append(
+        by=by,
+        reason=reason,
+        action="bucket.reset",
+        subject=app,
+        after={"bucket": which.name},
+        summary=f"asked the deciders to fill the {which.label.lower()} of app {app}",
+    )
 
 
 def _note_outcome(

@@ -14,8 +14,10 @@ from itertools import islice
 from pathlib import Path
 
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
+from control import patience
 from control.deciders import keys, known_apps
 from control.deciders.valkey import answering, raw_bytes
 from control.errors import ControlError
@@ -55,9 +57,12 @@ def push_version(row: ConfigVersion) -> bool:
     # after the model: a decider that reads the document looks for its model at once
     pushed = push(bytes(row.signed), config.version)
     if pushed:
-        ConfigVersion.objects.filter(version=row.version, published_at=None).update(
-            published_at=timezone.now()
-        )
+        with transaction.atomic():
+            # a crash that forgets this has the same document pushed again, which changes nothing
+            patience.commit_without_waiting()
+            ConfigVersion.objects.filter(version=row.version, published_at=None).update(
+                published_at=timezone.now()
+            )
     return pushed
 
 

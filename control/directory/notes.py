@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from django.db import transaction
-
 from control.audit import chain
 from control.audit.actors import Actor
 from control.errors import Refused
@@ -26,7 +24,7 @@ def add(*, by: Actor, app: str, text: str) -> AppNote:
     if not app or len(app) > 128 or not app.isprintable():
         raise Refused("This is not an app id. An app id has 1 to 128 printable characters.")
     # the note's text is the entry's reason, so the log stays complete without the notes
-    with transaction.atomic():
+    with chain.changing():
         chain.append(
             by=by,
             reason=text,

@@ -15,14 +15,15 @@ from pathlib import Path
 
 import msgspec
 from django.conf import settings
-from django.db import transaction
 from django.utils import timezone
 
+from control import locks
 from control.audit import chain
 from control.audit.actors import SYSTEM, Actor
 from control.config import changes
 from control.deciders import keys, publish
 from control.errors import ControlError, KeysError, Refused, StoreUnavailable
+from control.locks import Lock
 from control.models import ConfigVersion
 from control.switches import offline_journal, switches
 from decider.contracts import config as document
@@ -192,8 +193,8 @@ def _push(signed: bytes, version: int, *, needed: bool) -> bool | None:
 def _take_in(path: Path) -> str:
     entry = offline_journal.read_entry(path)
     verb, by, until = entry.verb, Actor(entry.by, entry.by, "Shell"), _time(entry.until)
-    with transaction.atomic():
-        chain.lock()
+    with chain.changing():
+        locks.hold(Lock.CONFIG)
         latest = changes.latest()
         # a run that was killed between commit and `settle` leaves an entry that is stored already
         if ConfigVersion.objects.filter(version=entry.version, signed=entry.signed).exists():
@@ -278,8 +279,8 @@ def _adopt(config: Config, signed: bytes) -> str:
     PostgreSQL: its journal is not on this machine. Return a sentence, "" when there is no such
     document.
     """
-    with transaction.atomic():
-        chain.lock()
+    with chain.changing():
+        locks.hold(Lock.CONFIG)
         latest = changes.latest()
         if latest is None or config.version < latest.version or signed == bytes(latest.signed):
             return ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from django.db import transaction
+from django.db import IntegrityError
 from django.db.models import Count, F, Min, Q, QuerySet
 from django.utils import timezone
 
@@ -109,18 +109,22 @@ def open_dispute(d: Decision, *, by: Actor, reason: str, ticket: str = "") -> Di
     request was admitted, the decision is disputed already, or a text cannot be stored.
     """
     reason, ticket = chain.check_reason(reason), _checked_ticket(ticket)
-    with transaction.atomic():
-        chain.lock()
+    check_can_open(d)
+    try:
+        with chain.changing():
+            dispute = _create(d, by, reason, ticket)
+            chain.append(
+                by=by,
+                reason=reason,
+                action="dispute.open",
+                subject=d.name,
+                summary=f"said that a refusal ({Action(d.action).word}) was wrong",
+                after={"dispute": dispute.pk, "state": State.OPEN, "ticket": ticket},
+            )
+    except IntegrityError:
+        # the database allows one standing dispute: someone opened it after the check
         check_can_open(d)
-        dispute = _create(d, by, reason, ticket)
-        chain.append(
-            by=by,
-            reason=reason,
-            action="dispute.open",
-            subject=d.name,
-            summary=f"said that a refusal ({Action(d.action).word}) was wrong",
-            after={"dispute": dispute.pk, "state": State.OPEN, "ticket": ticket},
-        )
+        raise
     return dispute
 
 
@@ -151,9 +155,9 @@ def adjudicate(number: int, verdict: Verdict, *, by: Actor, reason: str) -> Disp
     reason cannot be stored.
     """
     reason = chain.check_reason(reason)
-    with transaction.atomic():
-        chain.lock()
-        dispute = by_number(number)
+    with chain.changing():
+        # its row is held until the verdict is stored: of two verdicts the second finds the first
+        dispute = _found(number, Dispute.objects.select_for_update(of=("self",)))
         check_can_adjudicate(dispute, by.login)
         state = TRANSITIONS[State(dispute.state)][verdict]
         now = max(timezone.now(), dispute.opened_at)
@@ -217,7 +221,11 @@ def _outcome(dispute: Dispute, kind: OutcomeKind, by: Actor, now: datetime) -> O
 
 def by_number(number: int) -> Dispute:
     """Return the dispute of this number. Raise Refused when there is none."""
-    if (found := Dispute.objects.filter(pk=number).first()) is None:
+    return _found(number, Dispute.objects.all())
+
+
+def _found(number: int, among: QuerySet[Dispute]) -> Dispute:
+    if (found := among.filter(pk=number).first()) is None:
         raise Refused(f"There is no dispute {number}.")
     return found
 

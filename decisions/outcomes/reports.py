@@ -18,10 +18,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from django.db import transaction
+from django.db import IntegrityError
 from django.db.models import Count, F, Q, QuerySet, Sum, TextField
 from django.db.models.functions import Cast, Coalesce
 from django.utils import timezone
+from psycopg.errors import UniqueViolation
 
 from control.audit import chain
 from control.audit.actors import Actor
@@ -33,9 +34,12 @@ from decisions.models.outcome import KEY_PREFIX, OutcomeKind
 from decisions.search.filters import DAY_S
 
 PERMISSION = "decisions.report_outcome"
-# Outcomes in one report at most. Chosen: stored in one transaction while other changes wait, so it
-# must take seconds at most.
+# Outcomes in one report at most. Chosen: stored in one transaction, which must take seconds at
+# most.
 MOST = 10_000
+# Tries to store a report while others store outcomes of the same keys. Chosen: each try finds what
+# was in its way, and only reports sent at the same moment can be.
+TRIES = 5
 # How far a reporter's clock may run ahead.
 AHEAD = timedelta(minutes=5)
 # Chosen: ten years; an older time is a typing error or a wrong epoch.
@@ -139,20 +143,38 @@ def report_all(reports: Sequence[Report], *, by: Actor, reason: str, source: str
     now = timezone.now()
     if problems := [p for k, r in enumerate(reports) for p in check(r, k, now)]:
         raise Invalid(problems)
-    with transaction.atomic():
-        chain.lock()
+    for _ in range(TRIES):
+        # read before the transaction: what takes long there would hold the keys for as long
         fresh = _fresh(reports)
         rows = [_row(reports[k], by, source, now) for k in fresh]
         if problems := _name_apps(rows, fresh):
             raise Invalid(problems)
-        Outcome.objects.bulk_create(rows, batch_size=1000)
-        if rows:
-            _note(rows, by, reason)
-    return Reported(len(rows), len(reports) - len(rows))
+        try:
+            _store(rows, by, reason)
+        except IntegrityError as error:
+            if not isinstance(error.__cause__, UniqueViolation):
+                raise
+        else:
+            return Reported(len(rows), len(reports) - len(rows))
+    raise Conflict("Others are reporting outcomes of the same keys. Send this report again.")
+
+
+def _store(rows: Sequence[Outcome], by: Actor, reason: str) -> None:
+    """Store rows with their entry in the audit log. Raise IntegrityError when someone stored one of
+    their keys in the meantime; then nothing is stored.
+    """
+    if not rows:
+        return
+    with chain.changing():
+        # by key: two reports with the same keys wait for each other, never in a circle
+        Outcome.objects.bulk_create(sorted(rows, key=lambda row: row.key), batch_size=1000)
+        _note(rows, by, reason)
 
 
 def _note(rows: Sequence[Outcome], by: Actor, reason: str) -> None:
-    """Record stored reports in the audit log, one entry for all."""
+    """Record stored reports in the audit log, one entry for all, with the digest of each within
+    its own.
+    """
     chain.append(
         by=by,
         reason=reason,
@@ -334,7 +356,14 @@ def _summary(rows: Sequence[Outcome]) -> str:
 
 
 def _after(rows: Sequence[Outcome]) -> chain.Json:
-    return {"stored": len(rows), "source": rows[0].source, "keys": [row.key for row in rows[:20]]}
+    items = "".join(f"{row.key}\n{row.digest}\n" for row in sorted(rows, key=lambda r: r.key))
+    return {
+        "stored": len(rows),
+        "source": rows[0].source,
+        "keys": [row.key for row in rows[:20]],
+        # over key and digest of every outcome: none can be changed, added or taken away unnoticed
+        "digest": hashlib.sha256(items.encode("ascii")).hexdigest(),
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,16 @@ from collections.abc import Iterable, Iterator
 from django.db import transaction
 from django.db.models import QuerySet
 
+from control import patience
 from control.directory import apps as directory
 from decider.contracts.vocabulary import Action, Arm, Reason, Stage, Tier
 from decisions.models import Decision
 
 # Rows in memory at once. Chosen: some megabytes, and few round trips to the server.
 CHUNK = 2_000
+# Seconds. Chosen: the first rows of a wide search take long to find, and a slow reader may leave
+# the rest waiting for a while, but not hold a snapshot of the tables for good.
+STATEMENT_S, IDLE_S = 120.0, 120.0
 COLUMNS = (
     "decision",
     "at",
@@ -73,6 +77,7 @@ def lines(rows: QuerySet[Decision]) -> Iterator[str]:
     yield writer.writerow(COLUMNS)
     # a server-side cursor lives in a transaction
     with transaction.atomic():
+        patience.set_limits(statement_s=STATEMENT_S, idle_s=IDLE_S)
         for some in _chunks(rows.defer("features", "signals").iterator(chunk_size=CHUNK)):
             # one query for the names of a chunk, not one per row
             names = directory.names(d.app for d in some)

@@ -15,12 +15,19 @@ from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
+from control import patience
+
 # Advisory lock under which partitions are made and dropped: two workers never make the same day.
 # The number is ours alone: PostgreSQL's advisory locks share one space of keys, and "51C1CE" marks
 # Sluice's.
 LOCK = 0x51_C1_CE_01
 # How many days get their partition ahead of time: a weekend without a worker loses nothing.
 DAYS_AHEAD = 3
+# Seconds. Chosen: whoever reads or stores waits behind a change of the table that waits, so it
+# gives up soon and is tried again.
+LOCK_S = 2.0
+# Seconds. Chosen: moving a day's late rows may take longer than ingest's other statements.
+STATEMENT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,7 @@ def create(parted: Parted, days: Iterable[date]) -> int:
     if not (missing := set(days) - existing(parted)):
         return 0
     with transaction.atomic(), connection.cursor() as cursor:
+        patience.set_limits(statement_s=STATEMENT_S, lock_s=LOCK_S)
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
         # another worker may have created some while we waited for the lock
         missing -= existing(parted)
@@ -112,6 +120,7 @@ def _drop_before(parted: Parted, first: date) -> int:
     """Drop partitions of days before `first`, and what the default partition stored before it."""
     old = sorted(day for day in existing(parted) if day < first)
     with transaction.atomic(), connection.cursor() as cursor:
+        patience.set_limits(statement_s=STATEMENT_S, lock_s=LOCK_S)
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
         for day in old:
             cursor.execute(f"DROP TABLE IF EXISTS {name_of(parted, day)}")

@@ -27,6 +27,7 @@ from django.db import (
     DataError,
     IntegrityError,
     InterfaceError,
+    InternalError,
     OperationalError,
     connection,
     transaction,
@@ -63,6 +64,8 @@ BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 TROUBLE = (
     OperationalError,
     InterfaceError,
+    # such as the end of a transaction that idled for too long, on a machine that stood still
+    InternalError,
     redis.ConnectionError,
     redis.TimeoutError,
     redis.exceptions.BusyLoadingError,

@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from control.models import App, AuditEntry, Tenant
+from control.models import App, AuditEntry, Look, Tenant
 from decider.contracts.vocabulary import Stage
 from decisions.models import Outcome
 from tests.api.conftest import problem
@@ -30,7 +30,7 @@ def test_an_app_is_told_with_its_day_and_the_look_is_written_down(known, store, 
     told = caller().get(APP).json()
     assert (told["name"], told["tier"], told["kept"]) == ("Order sync", "standard", 2)
     assert told["count"]["count"] == pytest.approx(4.0)
-    assert AuditEntry.objects.filter(action="app.look", subject="app_7q2m4kx9").count() == 1
+    assert Look.objects.filter(app="app_7q2m4kx9").count() == 1
 
 
 def test_its_policy_says_what_sets_each_value(known, document, caller) -> None:
@@ -162,7 +162,7 @@ def test_a_call_names_its_ticket_and_what_is_none_is_refused_before_anything_is_
     store([event()])
     client = caller()
     assert client.get(APP, headers={"sluice-ticket": "SUP-48119"}).status_code == 200
-    assert AuditEntry.objects.get(action="app.look").reason == "Ticket SUP-48119"
+    assert Look.objects.get().ticket == "SUP-48119"
     for wrong in ("none", "", "SUP 1", "x" * 50):
         refused = client.post(
             f"{APP}/notes", {"text": "x"}, format="json", headers={"sluice-ticket": wrong}
@@ -180,12 +180,8 @@ def test_a_session_keeps_its_ticket_unless_the_call_names_another(known, store, 
     client.get(APP)
     client.get(APP, headers={"sluice-ticket": "SUP-2"})
     client.get("/apps/app_7q2m4kx9", headers={"sluice-ticket": "SUP-3"})
-    reasons = (
-        AuditEntry.objects.filter(action="app.look")
-        .order_by("seq")
-        .values_list("reason", flat=True)
-    )
-    assert list(reasons) == ["Ticket SUP-1", "Ticket SUP-2", "Ticket SUP-1"]
+    tickets = Look.objects.order_by("seq").values_list("ticket", flat=True)
+    assert list(tickets) == ["SUP-1", "SUP-2", "SUP-1"]
 
 
 def test_every_operation_of_the_document_has_the_ticket(caller, db) -> None:

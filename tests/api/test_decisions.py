@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from control.models import AuditEntry
+from control.models import AuditEntry, Look
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import Action, Reason
 from decisions.models import Decision
@@ -72,7 +72,7 @@ def test_a_decision_and_its_record_are_told_and_the_look_is_written_down(refusal
     assert (told["id"], told["action"]) == (name(refusal), Action(refusal.action).word)
     kept = client.get(f"{LIST}/{name(refusal)}/record").json()
     assert kept["token_digest"] == refusal.token_digest
-    assert AuditEntry.objects.filter(action="app.look", subject=refusal.app).exists()
+    assert Look.objects.filter(app=refusal.app).exists()
 
 
 def test_who_may_not_see_credentials_digests_is_not_given_them(refusal, caller) -> None:

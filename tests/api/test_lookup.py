@@ -11,7 +11,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from console.pages.lookup import pasted_text
-from control.models import App, AuditEntry, Tenant
+from control.models import App, Look, Tenant
 from decider.contracts.ids import format_decision_id, token_digest
 from decider.contracts.vocabulary import Action, Reason, Stage
 from decider.refusal.receipt import Key, Receipt
@@ -47,7 +47,7 @@ def ask(client, text: str) -> dict:
 
 
 def looks() -> list[str]:
-    return list(AuditEntry.objects.filter(action="app.look").values_list("subject", flat=True))
+    return list(Look.objects.order_by("seq").values_list("app", flat=True))
 
 
 @pytest.mark.parametrize("written", [SECRET, f" Bearer {SECRET}"])

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from control.models import App, AuditEntry, Tenant
+from control.models import App, Look, Tenant
 from decider.contracts.ids import IdSource
 from decider.contracts.vocabulary import Action, Reason, Stage
 from decider.refusal.receipt import Key, Receipt
@@ -54,7 +54,7 @@ def test_the_app_is_told_when_it_is_registered_and_the_look_is_kept(sealed, call
         id="app_1", name="One", tenant=Tenant.objects.create(id="t", name="Tidewell"), tier=1
     )
     assert caller().post(URL, {"receipt": sealed}, format="json").json()["app"] == "app_1"
-    assert AuditEntry.objects.get(action="app.look").subject == "app_1"
+    assert Look.objects.get().app == "app_1"
 
 
 @pytest.mark.parametrize("place", [3, 20, 60])

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
-from control.models import AppNote, AuditEntry
+from control.audit import app_looks as control_looks
+from control.audit import look_months
+from control.audit.actors import SYSTEM
+from control.models import AppNote, Look
 from decider.contracts.ids import format_decision_id
 from tests.console.one_app import APP, HTMX, ROLES, text_of, url
 from tests.decisions.factory import event
@@ -59,6 +65,17 @@ def test_nobody_looked_is_said(signed_in) -> None:
     )
 
 
+def test_the_page_says_which_looks_were_dropped_and_when(signed_in) -> None:
+    at = datetime(2025, 1, 3, tzinfo=UTC)
+    control_looks.record_all([(APP, "the page"), ("app_2", "the page")], by=SYSTEM, at=at)
+    assert look_months.drop_old(31) == 1
+    page = text_of(signed_in("auditor").get(url("app-looks")))
+    assert "No look at" in page
+    assert "Fri 3 Jan 2025, 00:00:00 UTC" in page
+    assert "They are gone" in page
+    assert f"{timezone.now():%d %b %Y}" in page
+
+
 def test_polling_is_one_look(signed_in, stored) -> None:
     (one,) = [event()]
     stored([one])
@@ -68,9 +85,9 @@ def test_polling_is_one_look(signed_in, stored) -> None:
         client.get(url())
         client.get(url("app-gauges"), **HTMX)
         client.get(reverse("decision", args=[name]))
-    rows = AuditEntry.objects.filter(action="app.look").order_by("seq")
-    assert [row.after["what"] for row in rows] == ["the page", "the buckets", f"decision {name}"]
-    assert {row.subject for row in rows} == {APP}
+    rows = Look.objects.order_by("seq")
+    assert [row.what for row in rows] == ["the page", "the buckets", f"decision {name}"]
+    assert {row.app for row in rows} == {APP}
 
 
 def test_a_look_is_written_down_with_the_ticket_someone_works_on(signed_in) -> None:
@@ -79,10 +96,10 @@ def test_a_look_is_written_down_with_the_ticket_someone_works_on(signed_in) -> N
     assert kept["Location"] == url()
     page = shown(client.get(url()))
     assert 'value="SUP-48119"' in page
-    assert AuditEntry.objects.get(action="app.look").reason == "Ticket SUP-48119"
+    assert Look.objects.get().ticket == "SUP-48119"
     client.post(reverse("ticket"), {"ticket": "", "next": url()})
     client.get(url())
-    assert AuditEntry.objects.filter(action="app.look").first().reason == "No ticket named"
+    assert Look.objects.first().ticket == ""
 
 
 def test_what_is_no_ticket_is_refused_and_the_old_one_stays(signed_in) -> None:
@@ -109,7 +126,7 @@ def test_nothing_is_shown_that_cannot_be_written_down(signed_in, monkeypatch) ->
 def test_nobody_else_may(signed_in, name: str) -> None:
     assert signed_in("").get(url(name)).status_code == 403
     assert Client().get(url(name)).status_code == 302
-    assert not AuditEntry.objects.filter(action="app.look").exists()
+    assert not Look.objects.exists()
 
 
 @pytest.mark.parametrize(("name", "before"), [("app-note", ()), ("ticket", None)])

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from console.frame import roles
 from control.audit.actors import Actor
-from control.models import AuditEntry
+from control.models import AuditEntry, Look
 from decider.contracts.ids import format_decision_id
 from decisions.models import Decision, Dispute, Outcome
 from decisions.outcomes import disputes
@@ -84,9 +84,7 @@ def test_support_opens_a_dispute_from_the_sheet(refused) -> None:
     assert done["HX-Redirect"] == reverse("decision", args=[refused])
     assert Dispute.objects.get().claim == CLAIM["reason"]
     assert AuditEntry.objects.get(action="dispute.open").actor_role == "Support"
-    assert (
-        AuditEntry.objects.filter(action="app.look", summary__contains="to dispute it").count() == 1
-    )
+    assert Look.objects.filter(what__contains="to dispute it").count() == 1
     page = body(support.get(reverse("decision", args=[refused])))
     assert "The dispute is open. A second person decides it." in page
     assert "Mara Lindqvist: The customer announced this batch" in page

@@ -17,7 +17,7 @@ from django.utils import timezone
 from console.frame import app_looks as notes_of_looks
 from control.audit import app_looks as control_looks
 from control.audit.actors import Actor
-from control.models import App, AuditEntry, Tenant
+from control.models import App, Look, Tenant
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import Action, Reason, Stage
 from decider.refusal.receipt import Key, Receipt
@@ -35,8 +35,7 @@ OTHER = Actor("Dele Okafor", "dele@example.org", "SRE")
 
 def looks(app: str = APP) -> list[str]:
     """What was looked at of an app, oldest first."""
-    found = AuditEntry.objects.filter(action="app.look", subject=app).order_by("seq")
-    return [row.after["what"] for row in found]
+    return list(Look.objects.filter(app=app).order_by("seq").values_list("what", flat=True))
 
 
 class Stored:
@@ -314,7 +313,7 @@ def test_an_export_of_every_app_is_found_from_each(there, anyone) -> None:
 def test_an_id_that_nobody_has_leaves_nothing_in_the_log(name, anyone) -> None:
     anyone.get(reverse(name, args=["app_of_nobody"]))
     anyone.get(reverse("api-outcomes"), {"app": "app_of_nobody"})
-    assert not AuditEntry.objects.exists()
+    assert not Look.objects.exists()
 
 
 @pytest.mark.parametrize("name", ["app", "app-gauges", "ui-forecast"])

@@ -9,7 +9,7 @@ import time
 import pytest
 from django.urls import reverse
 
-from control.models import App, AuditEntry, Tenant
+from control.models import App, Look, Tenant
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import Action, Reason, Stage
 from decider.refusal.receipt import Key, Receipt
@@ -85,7 +85,7 @@ def test_the_app_of_a_stored_decision_is_named_though_nobody_registered_it_and_t
     )
     assert "A request of app_stranger, which is not registered, was deferred" in page
     assert reverse("app", args=["app_stranger"]) in page
-    assert AuditEntry.objects.get(action="app.look").subject == "app_stranger"
+    assert Look.objects.get().app == "app_stranger"
 
 
 @pytest.mark.parametrize("place", [0, 3, 20, 60, -1])

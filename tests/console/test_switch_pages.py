@@ -18,7 +18,7 @@ from console.frame import roles
 from console.pages.switches import flip_preview
 from control.audit.actors import SYSTEM, Actor
 from control.config import changes
-from control.models import AuditEntry, SwitchFlip
+from control.models import AuditEntry, Look, SwitchFlip
 from control.switches import switches
 from decider.contracts.event import Event
 from decider.contracts.vocabulary import Action, MlState, Stage, Tier
@@ -264,8 +264,8 @@ def test_the_preview_uses_the_stored_decisions_of_the_last_hour(sre, stored_deci
     assert "100.0% of the last hour’s decisions would change" in page
     assert "16 of 16, weighted from 4 stored decisions" in page
     assert "of the newly admitted carry risk 0.90 or more" in page or "Admit" in page
-    (look,) = AuditEntry.objects.filter(action="app.look")
-    assert look.summary == "looked at an example of what a switch would change of app app_hit"
+    look = Look.objects.get()
+    assert (look.app, look.what) == ("app_hit", "an example of what a switch would change")
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from kombu import Consumer
 from kombu.exceptions import ContentDisallowed
 
 from console.celery import app
+from console.local import database
 from decider.contracts.store import CELERY_PREFIX
 from decider.store_users.roles import Role
 from tests.servers import store_url
@@ -93,8 +94,13 @@ def test_a_pickled_task_is_refused_without_being_read(valkey: redis.Redis, tmp_p
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_worker_goes_on_after_pickled_tasks(valkey: redis.Redis, tmp_path: Path) -> None:
+def test_a_worker_goes_on_after_pickled_tasks(
+    valkey: redis.Redis, tmp_path: Path, monkeypatch
+) -> None:
     made, done, ended = tmp_path / "made", [], threading.Event()
+    # a worker in this process must not give the tests its limits
+    said_to_be: list[database.Process] = []
+    monkeypatch.setattr(database, "be", said_to_be.append)
 
     @app.task(name="tests.note", shared=False)
     def note(what: str) -> None:
@@ -109,6 +115,7 @@ def test_a_worker_goes_on_after_pickled_tasks(valkey: redis.Redis, tmp_path: Pat
     finally:
         app.tasks.pop("tests.note")
     assert done == ["json"]
+    assert said_to_be == [database.Process.WORKER]
     assert not made.exists()
     assert valkey.llen(QUEUE) == 0
 

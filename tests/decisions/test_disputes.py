@@ -180,8 +180,9 @@ def test_the_database_refuses_every_illegal_state(store, refused) -> None:
     for change in illegal(dispute, outcome):
         with pytest.raises(IntegrityError), transaction.atomic():
             Dispute.objects.filter(pk=dispute.pk).update(**change)
+    another = opened(other)
     with pytest.raises(IntegrityError, match="one_standing_dispute"), transaction.atomic():
-        Dispute.objects.filter(pk=opened(other).pk).update(decision=refused.id)
+        Dispute.objects.filter(pk=another.pk).update(decision=refused.id)
     with pytest.raises(DatabaseError, match="is fixed"), transaction.atomic():
         dispute.delete()
     disputes.adjudicate(dispute.pk, "decline", by=PRIYA, reason="Correct")
@@ -238,7 +239,7 @@ def test_the_update_itself_gives_way_when_another_verdict_came_first(refused, mo
     dispute = opened(refused)
     stale = disputes.by_number(dispute.pk)
     disputes.adjudicate(dispute.pk, "decline", by=PRIYA, reason="Correct")
-    monkeypatch.setattr(disputes, "by_number", lambda number: stale)
+    monkeypatch.setattr(disputes, "_found", lambda *_: stale)
     monkeypatch.setattr(disputes, "KEY_PREFIX", "other:")
     with pytest.raises(Refused, match="in the meantime"):
         disputes.adjudicate(dispute.pk, "uphold", by=DELE, reason="Wrong")

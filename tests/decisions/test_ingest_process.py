@@ -44,6 +44,17 @@ def start(name: str) -> subprocess.Popen[bytes]:
     )
 
 
+def sessions(name: str) -> int:
+    """How many sessions of the test database say that they are of this kind of process."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE application_name = %s AND datname = current_database()",
+            [name],
+        )
+        return cursor.fetchone()[0]
+
+
 def until(true, seconds: float = 40.0) -> None:
     deadline = time.monotonic() + seconds
     while not true():
@@ -88,6 +99,8 @@ def test_told_to_stop_it_leaves_the_group_and_says_what_it_did(valkey: redis.Red
     valkey.xadd(store.EVENTS_STREAM, {"b": encode_batch(batch([event(), event()]))})
     process = start("polite")
     until(lambda: Decision.objects.count() == 2)
+    # its sessions have the limits of an ingest and not those of whoever started it
+    assert sessions("sluice-ingest") == 1
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=20)
     assert process.returncode == 0

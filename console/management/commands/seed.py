@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import transaction
 
 from control.audit import chain
 from control.audit.actors import SYSTEM
@@ -64,7 +63,7 @@ def populate(population: world.Population) -> int:
     fresh = [profile for profile in population.profiles() if profile.app not in known]
     if not fresh:
         return 0
-    with transaction.atomic():
+    with chain.changing():
         Tenant.objects.bulk_create(
             (Tenant(id=slug, name=name) for slug, name in population.tenants().items()),
             ignore_conflicts=True,

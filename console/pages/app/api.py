@@ -447,7 +447,11 @@ class LookOut(serializers.Serializer[object]):
     role = serializers.CharField()
     what = serializers.CharField()
     ticket = serializers.CharField(allow_blank=True)
-    audit_row = serializers.IntegerField(source="seq")
+    log = serializers.ChoiceField(
+        ["looks", "audit"],
+        help_text="Log that holds it: looks of before this version are in the audit log.",
+    )
+    audit_row = serializers.IntegerField(source="seq", help_text="Its number in that log.")
 
 
 class AppLooks(APIView):
@@ -457,7 +461,9 @@ class AppLooks(APIView):
 
     @extend_schema(operation_id="apps_looks", responses=LookOut(many=True))
     def get(self, request: Request, app: str) -> Response:
-        """List the latest 200 looks at an app's data, newest first, from the audit log."""
+        """List the latest 200 looks at an app's data, newest first. Old ones are dropped
+        by retention; the app's page of looks says until when.
+        """
         return Response(LookOut(control_looks.latest_looks(_named(app)), many=True).data)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
 from django.http import Http404, HttpRequest, HttpResponse
@@ -20,6 +21,7 @@ from console.frame.permissions import READ, require
 from console.pages.app import gauges as app_gauges
 from console.pages.app import page as app_page
 from control.audit import app_looks as control_looks
+from control.audit import look_months
 from control.audit.actors import Actor
 from control.config import documents
 from control.deciders import buckets
@@ -87,13 +89,17 @@ def add_note(request: HttpRequest, app_id: str) -> HttpResponse:
 @require_GET
 @permission_required(control_looks.PERMISSION, raise_exception=True)
 def looked(request: HttpRequest, app_id: str) -> HttpResponse:
-    """Show who looked at this app's data."""
+    """Show who looked at this app's data, and which months of looks were dropped and when."""
     name = directory.names([app_id])[app_id] if "\x00" not in app_id else app_id
-    return render(
-        request,
-        "decisions/looks.html",
-        {"page": "lookup", "id": app_id, "name": name, "looks": control_looks.latest_looks(app_id)},
-    )
+    context = {
+        "page": "lookup",
+        "id": app_id,
+        "name": name,
+        "looks": control_looks.latest_looks(app_id),
+        "dropped": look_months.dropped(),
+        "keep_days": settings.SLUICE_KEEP_LOOKS_DAYS,
+    }
+    return render(request, "decisions/looks.html", context)
 
 
 @require_http_methods(["GET", "POST"])

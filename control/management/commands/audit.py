@@ -1,4 +1,4 @@
-"""`manage.py audit verify`: checks the audit log's hash chain."""
+"""`manage.py audit verify`: checks the hash chains of the audit log and the data-access log."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from argparse import ArgumentParser
 
 from django.core.management.base import BaseCommand, CommandError
 
-from control.audit import chain
+from control.audit import chain, look_months
+from control.errors import ControlError
 
 
 class Command(BaseCommand):
-    help = "Checks the hash chain of the audit log and says where it breaks."
+    help = (
+        "Checks the hash chains of the audit log and of the data-access log, and the checkpoints of"
+        " what was dropped from it. Says where one breaks."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("verb", choices=["verify"])
@@ -24,4 +28,22 @@ class Command(BaseCommand):
             )
         self.stdout.write(
             f"The audit log is intact: {state.entries:,} entries, the last with hash {state.head}."
+        )
+        try:
+            self._verify_looks()
+        except ControlError as error:
+            raise CommandError(str(error)) from error
+
+    def _verify_looks(self) -> None:
+        """Check the data-access log. Raise CommandError where it breaks, ControlError."""
+        looks = look_months.verify()
+        if looks.broken is not None:
+            raise CommandError(
+                f"The data-access log breaks at look {looks.broken.seq}: {looks.broken.why}. "
+                f"The {looks.entries:,} looks before it that are kept are intact."
+            )
+        gone = f" after {looks.dropped:,} that were dropped lawfully" if looks.dropped else ""
+        self.stdout.write(
+            f"The data-access log is intact: {looks.entries:,} looks{gone}, the last with hash"
+            f" {looks.head}."
         )

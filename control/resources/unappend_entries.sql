@@ -1,0 +1,1 @@
+DROP FUNCTION control_append_entries(jsonb);

@@ -1,0 +1,66 @@
+"""An installation of before is upgraded with its looks, and cannot go back once it has new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.core.management import call_command
+from django.db import DatabaseError
+from django.utils import timezone
+
+from control.audit import app_looks, chain, look_months
+from control.models import AuditEntry
+from tests.control.conftest import DELE
+
+pytestmark = pytest.mark.django_db(transaction=True)
+BEFORE = "0003_found_wrong"
+
+
+@pytest.fixture
+def before() -> Iterator[None]:
+    call_command("migrate", "control", BEFORE, verbosity=0)
+    yield
+    call_command("migrate", "control", verbosity=0)
+
+
+def old_look(seq: int, prev: str) -> str:
+    """Store a look as the version before did, by a plain insert; return its hash."""
+    entry = AuditEntry(
+        seq=seq,
+        at=timezone.now(),
+        actor=DELE.name,
+        actor_login=DELE.login,
+        actor_role=DELE.role,
+        action=app_looks.ACTION,
+        subject="app_1",
+        summary="looked at the page of app app_1",
+        reason="Ticket SUP-7",
+        after={"what": f"decision {seq}", "ticket": "SUP-7"},
+        prev_hash=prev,
+    )
+    entry.hash = chain.digest(entry)
+    entry.save(force_insert=True)
+    return entry.hash
+
+
+@pytest.mark.usefixtures("before")
+def test_looks_of_before_are_checked_and_shown_after_the_upgrade() -> None:
+    old_look(2, old_look(1, chain.FIRST_PREV))
+    call_command("migrate", "control", verbosity=0)
+    app_looks.record_all([("app_1", "the page")], by=DELE)
+    chain.append(by=DELE, reason="New", action="test.act", subject="x", summary="x")
+    assert (chain.verify().entries, chain.verify().broken) == (3, None)
+    assert (look_months.verify().entries, look_months.verify().broken) == (1, None)
+    assert [x.what for x in app_looks.latest_looks("app_1")] == [
+        "the page",
+        "decision 2",
+        "decision 1",
+    ]
+
+
+def test_a_database_with_new_looks_does_not_go_back_to_a_version_that_would_hide_them() -> None:
+    app_looks.record_all([("app_1", "the page")], by=DELE)
+    with pytest.raises(DatabaseError, match="an older version would not show"):
+        call_command("migrate", "control", BEFORE, verbosity=0)
+    assert look_months.verify().entries == 1
