@@ -1,5 +1,5 @@
-"""The gateway's configuration: the documented example, its marked lines filled in for this
-machine.
+"""The configurations of the two Envoys, the gateway's and the console's: the documented examples,
+their marked lines filled in for this machine.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 # The file in the documentation is the one that runs, so the documentation cannot fall behind.
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "gateway" / "envoy.yaml"
+_EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLE = _EXAMPLES / "gateway" / "envoy.yaml"
+# In front of the console.
+CONSOLE_EXAMPLE = _EXAMPLES / "console" / "envoy.yaml"
 # A value with the mark behind it, in a comment: the example stays valid YAML when copied.
 _MARKED = re.compile(
-    r"(port_value: |path: |filename: |xff_num_trusted_hops: )[^\s}]+(.*# up: )([a-z0-9-]+)$",
+    r"(port_value: |path: |filename: |xff_num_trusted_hops: )[^\s},]+(.*# up: )([a-z0-9-]+)$",
     re.MULTILINE,
 )
 # Trusted proxies in front of a gateway of this machine. One: the program that plays the traffic
@@ -46,10 +49,23 @@ def render_envoy_config(
         "rules": str(rules),
         "trusted-hops": trusted_hops,
     }
+    return _fill(EXAMPLE, values)
+
+
+def render_console_config(port: int, sockets: Mapping[str, Path], trusted_hops: int) -> str:
+    """Return the configuration of the Envoy in front of the console as YAML. `sockets` holds the
+    path of a socket by the name in its mark.
+    """
+    paths = {name: str(path) for name, path in sockets.items()}
+    return _fill(CONSOLE_EXAMPLE, {"console": port, "trusted-hops": trusted_hops, **paths})
+
+
+def _fill(example: Path, values: Mapping[str, int | str]) -> str:
+    """Return an example with its marked lines filled in. Raise KeyError for an unknown mark."""
 
     def fill(match: re.Match[str]) -> str:
         # as JSON, which YAML includes: a path may hold spaces, quotes and colons
         value = json.dumps(values[match[3]])
         return f"{match[1]}{value}{match[2]}{match[3]}"
 
-    return _MARKED.sub(fill, EXAMPLE.read_text())
+    return _MARKED.sub(fill, example.read_text())

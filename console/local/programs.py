@@ -9,6 +9,7 @@ from pathlib import Path
 
 from console.local import embedded, launch
 from console.local.servers import envoy_command
+from console.local.sockets import socket_path
 from console.local.supervisor import Program
 from decider import compile_ahead, compiled_cache
 from decider.store_users.roles import Role
@@ -20,8 +21,9 @@ DECIDERS = ("d01", "d02")
 # be made within 15 ms, also on a small machine.
 BEHIND, FAR_BEHIND = 5, 15
 # Stop orders: programs with the highest one are stopped first. First come those that send requests
-# and write, then the deciders, which write to the servers until they end, and last the servers.
-SERVER_ORDER, DECIDER_ORDER, WORKER_ORDER = 10, 20, 30
+# and write, then what stands in front of the console, so that answers on their way still get
+# through, then the deciders, which write to the servers until they end, and last the servers.
+SERVER_ORDER, DECIDER_ORDER, FRONT_ORDER, WORKER_ORDER = 10, 20, 25, 30
 # Seconds. Chosen: a local page that takes longer than this does not count as up.
 PAGE_WITHIN_S = 2
 # Seconds. Chosen: PostgreSQL writes a checkpoint when it stops, which takes long on a slow disk.
@@ -37,13 +39,18 @@ _CELERY = (
     *("-m", "celery", "-A", "console", "worker", "--concurrency", "1", "--loglevel", "WARNING"),
     *("--without-gossip", "--without-mingle", "-B"),
 )
-# Threads, because a page waits for the database most of the time. Chosen: a timeout of 60 s,
-# because on a busy small machine the process may be late to show that it lives; 2 s to end, so that
-# Ctrl-C does not wait for idle connections. Sluice does not use the control socket.
-_GUNICORN = (
-    *("-m", "gunicorn", "console.wsgi", "--worker-class", "gthread", "--threads", "8"),
-    *("--timeout", "60", "--graceful-timeout", "2", "--no-control-socket"),
-)
+# How gunicorn serves the console, in the file that the documentation shows.
+_GUNICORN = ("-m", "gunicorn", "console.wsgi", "--config", "examples/console/gunicorn.py")
+# Seconds. Chosen: gunicorn ends its requests first, within its graceful_timeout.
+CONSOLE_STOP_WITHIN_S = 12
+# Workers of the pages. Chosen: two, so that a page which takes one for itself leaves the other.
+_PAGE_WORKERS = 2
+# The console's Unix sockets, by their marks in the configuration of the Envoy in front of them.
+CONSOLE_SOCKETS = {
+    "console-socket": "console",
+    "switches-socket": "console-switches",
+    "console-admin": "console-admin",
+}
 
 
 def server_programs(var: Path) -> list[Program]:
@@ -75,7 +82,9 @@ def worker_programs(var: Path, ports: Mapping[str, int], region: str) -> list[Pr
         _gateway_agent(var),
         _ingest(var),
         _celery_worker(var),
-        _console(var, ports["console"]),
+        _console(var, "console", _PAGE_WORKERS),
+        _console(var, "console-switches", 1),
+        _console_front(var),
     ]
 
 
@@ -105,6 +114,16 @@ def access_log_path(var: Path) -> Path:
 def gateway_rules_path(var: Path) -> Path:
     """Return the path of the file of block rules, in a folder of its own, which Envoy watches."""
     return var / "run" / "gateway" / "rules.json"
+
+
+def console_config_path(var: Path) -> Path:
+    """Return the path of the configuration of the Envoy in front of the console."""
+    return var / "run" / "console-envoy.yaml"
+
+
+def console_sockets(var: Path) -> dict[str, Path]:
+    """Return the paths of the console's sockets by their marks in that configuration."""
+    return {mark: socket_path(var, name) for mark, name in CONSOLE_SOCKETS.items()}
 
 
 def serves_page(port: int, path: str) -> bool:
@@ -170,10 +189,20 @@ def _celery_worker(var: Path) -> Program:
     )
 
 
-def _console(var: Path, port: int) -> Program:
-    listen = ("--bind", f"127.0.0.1:{port}")
-    uses = _both(var, Role.CONSOLE)
-    return _python("console", WORKER_ORDER, *_GUNICORN, *listen, nice=BEHIND, uses=uses)
+def _console(var: Path, name: str, workers: int) -> Program:
+    listen = ("--bind", f"unix:{socket_path(var, name)}", "--workers", str(workers))
+    return _python(
+        *(name, WORKER_ORDER, *_GUNICORN, *listen),
+        stop_within_s=CONSOLE_STOP_WITHIN_S,
+        nice=BEHIND,
+        uses=_both(var, Role.CONSOLE),
+    )
+
+
+def _console_front(var: Path) -> Program:
+    # a process of its own: what floods the console must not slow the requests of the API
+    command = envoy_command(console_config_path(var), prompt=False, nice=BEHIND)
+    return Program("console-front", command, FRONT_ORDER, environment=_NO_SERVER)
 
 
 def _both(var: Path, role: Role) -> dict[str, str]:

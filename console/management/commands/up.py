@@ -55,7 +55,10 @@ UP_WITHIN_S = 240.0
 
 
 # Programs that start with the deciders; the others start when these are up.
-WITH_DECIDERS = ("services", "gateway-agent", "envoy", "feedback", "console")
+WITH_DECIDERS = (
+    *("services", "gateway-agent", "envoy", "feedback"),
+    *("console", "console-switches", "console-front"),
+)
 # Signals that ask to stop: of Ctrl-C, of a service manager, and of a terminal that closes.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -133,6 +136,13 @@ class Command(BaseCommand):
         write_atomically(rules, envoy_rules.render(Held()))
         text = gateway.render_envoy_config(ports, log, jwks, rules)
         (var / "run" / "envoy.yaml").write_text(text)
+        known_programs.console_config_path(var).write_text(
+            gateway.render_console_config(
+                ports["console"],
+                known_programs.console_sockets(var),
+                trusted_hops=int(settings.SLUICE_BEHIND_PROXY),
+            )
+        )
         # supervisord holds the lock too, so it becomes free only when the last program has ended
         supervisor.start(keep_open=[lock.fileno()])
         prepared = are_deciders_prepared(var)
@@ -172,7 +182,10 @@ class Command(BaseCommand):
             self.wait_until_up(supervisor, {first: health[first]})
             known_programs.mark_compiled(supervisor.var)
         supervisor.run(*known_programs.DECIDERS, *WITH_DECIDERS)
-        self.wait_until_up(supervisor, {"console": (ports["console"], "/login"), **health})
+        # the front sends the one to the console's workers, the other to those of the switches
+        pages = {"console": "/", "console-switches": "/login"}
+        console = {name: (ports["console"], path) for name, path in pages.items()}
+        self.wait_until_up(supervisor, {**console, **health})
         supervisor.run(*(program.name for program in supervisor.programs))
 
     def wait_until_up(self, supervisor: Supervisor, wanted: dict[str, tuple[int, str]]) -> None:
