@@ -23,11 +23,7 @@ SLUICE_ENV_NAME = env.str("SLUICE_ENV_NAME", "Demo")
 SLUICE_PORTS = {
     "console": environment.read_port(env, "SLUICE_CONSOLE_PORT", 8000),
     "gateway": environment.read_port(env, "SLUICE_GATEWAY_PORT", 8080),
-    "d01": environment.read_port(env, "SLUICE_D01_PORT", 9101),
-    "d02": environment.read_port(env, "SLUICE_D02_PORT", 9102),
     "services": environment.read_port(env, "SLUICE_SERVICES_PORT", 9200),
-    "envoy-check": environment.read_port(env, "SLUICE_ENVOY_CHECK_PORT", 9300),
-    "envoy-admin": environment.read_port(env, "SLUICE_ENVOY_ADMIN_PORT", 9301),
     "postgres": environment.read_port(env, "SLUICE_POSTGRES_PORT", embedded.POSTGRES_PORT),
     "valkey": environment.read_port(env, "SLUICE_VALKEY_PORT", embedded.VALKEY_PORT),
 }

@@ -12,6 +12,8 @@ from console.local.servers import envoy_command
 from console.local.sockets import socket_path
 from console.local.supervisor import Program
 from decider import compile_ahead, compiled_cache
+from decider.doors.addresses import UNIX
+from decider.doors.unix_client import UnixConnection
 from decider.store_users.roles import Role
 from learning.traffic import tokens
 
@@ -75,10 +77,10 @@ def server_programs(var: Path) -> list[Program]:
 def worker_programs(var: Path, ports: Mapping[str, int], region: str) -> list[Program]:
     """Return everything between a request and a page: deciders, gateway, workers and console."""
     return [
-        *(_decider(node, var, ports[node], region) for node in DECIDERS),
+        *(_decider(node, var, region) for node in DECIDERS),
         _services(ports["services"]),
         _envoy(var),
-        _feedback(var, ports["envoy-admin"]),
+        _feedback(var),
         _gateway_agent(var),
         _ingest(var),
         _celery_worker(var),
@@ -126,12 +128,25 @@ def console_sockets(var: Path) -> dict[str, Path]:
     return {mark: socket_path(var, name) for mark, name in CONSOLE_SOCKETS.items()}
 
 
-def serves_page(port: int, path: str) -> bool:
-    """Return whether a server of ours on the loopback port answers `path` with status below 400."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PAGE_WITHIN_S)
+def gateway_sockets(var: Path) -> dict[str, Path]:
+    """Return the paths of the sockets between the gateway and the deciders by their marks in the
+    gateway's configuration.
+    """
+    return {name: socket_path(var, name) for name in (*DECIDERS, "envoy-check", "envoy-admin")}
+
+
+def serves_page(place: int | Path, path: str) -> bool:
+    """Return whether a server of ours answers `path` with status below 400. `place`: its port on
+    the loopback, or its socket.
+    """
+    connection = (
+        UnixConnection(place, PAGE_WITHIN_S)
+        if isinstance(place, Path)
+        else http.client.HTTPConnection("127.0.0.1", place, timeout=PAGE_WITHIN_S)
+    )
     try:
         # the console refuses a host that is not in its ALLOWED_HOSTS
-        connection.request("GET", path, headers={"host": f"localhost:{port}"})
+        connection.request("GET", path, headers={"host": "localhost"})
         return connection.getresponse().status < 400
     except (OSError, http.client.HTTPException):
         return False
@@ -139,8 +154,8 @@ def serves_page(port: int, path: str) -> bool:
         connection.close()
 
 
-def _decider(node: str, var: Path, port: int, region: str) -> Program:
-    where = ["--node", node, "--region", region, "--listen", f"127.0.0.1:{port}"]
+def _decider(node: str, var: Path, region: str) -> Program:
+    where = ["--node", node, "--region", region, "--listen", f"{UNIX}{socket_path(var, node)}"]
     where += ["--data", str(var / "nodes" / node)]
     where += ["--models", str(var / "models"), "--keys", str(var / "keys")]
     # prompt: only for the deciders and Envoy does a client wait
@@ -163,9 +178,9 @@ def _services(port: int) -> Program:
     return _python("services", WORKER_ORDER, *command, nice=BEHIND)
 
 
-def _feedback(var: Path, admin: int) -> Program:
+def _feedback(var: Path) -> Program:
     command = ["-m", "decider.node.feedback", "--log", str(access_log_path(var))]
-    command += ["--envoy-admin", f"http://127.0.0.1:{admin}"]
+    command += ["--envoy-admin", f"{UNIX}{socket_path(var, 'envoy-admin')}"]
     uses = _store(var, Role.FEEDBACK)
     return _python("feedback", WORKER_ORDER, *command, nice=BEHIND, uses=uses)
 

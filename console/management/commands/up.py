@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -134,7 +134,8 @@ class Command(BaseCommand):
         rules = known_programs.gateway_rules_path(var)
         # Envoy does not start without the file; the agent replaces it
         write_atomically(rules, envoy_rules.render(Held()))
-        text = gateway.render_envoy_config(ports, log, jwks, rules)
+        places: dict[str, int | Path] = {**ports, **known_programs.gateway_sockets(var)}
+        text = gateway.render_envoy_config(places, log, jwks, rules)
         (var / "run" / "envoy.yaml").write_text(text)
         known_programs.console_config_path(var).write_text(
             gateway.render_console_config(
@@ -170,7 +171,8 @@ class Command(BaseCommand):
             CommandError: when something does not come up in time.
             SuperviseError: when the supervisor refuses or is gone.
         """
-        health = {node: (ports[node], "/healthz") for node in known_programs.DECIDERS}
+        sockets = known_programs.gateway_sockets(supervisor.var)
+        health = {node: (sockets[node], "/healthz") for node in known_programs.DECIDERS}
         if not known_programs.is_compiled(supervisor.var):
             self.say(
                 "The first decider compiles its code, about half a minute; the others then load"
@@ -188,10 +190,12 @@ class Command(BaseCommand):
         self.wait_until_up(supervisor, {**console, **health})
         supervisor.run(*(program.name for program in supervisor.programs))
 
-    def wait_until_up(self, supervisor: Supervisor, wanted: dict[str, tuple[int, str]]) -> None:
+    def wait_until_up(
+        self, supervisor: Supervisor, wanted: Mapping[str, tuple[int | Path, str]]
+    ) -> None:
         """Wait until each program serves its page; print troubles meanwhile.
 
-        `wanted` holds the port and path of the page by the name of the program.
+        `wanted` holds port or socket, and path, of the page by the name of the program.
 
         Raises:
             CommandError: when a program does not come up in time; it names the log.
