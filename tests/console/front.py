@@ -69,7 +69,7 @@ class Front:
 
 def of_console(var: Path, port: int) -> dict[str, Program]:
     """The console's programs among those that `manage.py up` runs, by name."""
-    ports = {name: servers.free_port() for name in ("d01", "d02", "services")}
+    ports = {name: servers.free_port() for name in ("gateway", "services")}
     every = programs.worker_programs(var, {**ports, "console": port}, "local")
     return {one.name: one for one in every if one.name.startswith("console")}
 
