@@ -109,6 +109,13 @@ def _load(
             few[name].append(load.run(server.port, server.pid, core, FEW, seconds, APPS))
 
 
+def _secret_file(folder: Path) -> Path:
+    path = folder / "gateways.secret"
+    path.touch(mode=0o600)
+    path.write_text(load.SECRET)
+    return path
+
+
 def _decider_command(port: int, valkey: str, folder: Path, waits_s: float) -> list[str]:
     options = {
         "--node": "d01",
@@ -118,6 +125,7 @@ def _decider_command(port: int, valkey: str, folder: Path, waits_s: float) -> li
         "--models": str(folder / "models"),
         "--keys": str(folder / "keys"),
         "--gateway-waits": str(waits_s),
+        "--secret": str(_secret_file(folder)),
     }
     return [sys.executable, "-m", "decider", *(part for each in options.items() for part in each)]
 
@@ -223,7 +231,8 @@ class Decider:
 
 def _introduce(port: int, count: int) -> None:
     """Send one request of each app, no faster than the decider fetches profiles."""
-    head = "GET /v1/check/v2/orders/1 HTTP/1.1\r\nHost: bench\r\nx-sluice-app: "
+    head = "GET /v1/check/v2/orders/1 HTTP/1.1\r\nHost: bench\r\n"
+    head += f"x-sluice-secret: {load.SECRET}\r\nx-sluice-app: "
     with socket.create_connection(("127.0.0.1", port)) as line:
         for first in range(0, count, SPREAD):
             group = range(first, min(count, first + SPREAD))

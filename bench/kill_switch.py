@@ -186,10 +186,10 @@ def _with_deciders(
     core that they used. `run` gets the number of deciders.
     """
     with ExitStack() as stack:
-        ports, deciders = [servers.free_port() for _ in names], []
+        sockets, deciders = [_socket(name) for name in names], []
         # In turn: the first fills the cache of compiled code for the rest.
-        for name, port in zip(names, ports, strict=True):
-            deciders.append(stack.enter_context(_process(_decider(name, port), signal.SIGTERM)))
+        for name in names:
+            deciders.append(stack.enter_context(_process(_decider(name), signal.SIGTERM)))
             _wait_for(
                 partial(_ranks, name),
                 START_S,
@@ -200,7 +200,7 @@ def _with_deciders(
         pids, before = [p.pid for p in deciders], os.sched_getaffinity(0)
         os.sched_setaffinity(0, (before - deciding) or deciding)
         stack.callback(os.sched_setaffinity, 0, before)
-        traffic, at_first = _traffic(stack, pids, ports)
+        traffic, at_first = _traffic(stack, pids, sockets)
         values = run(len(names))
         at_last = _busy(pids, 2.0)
         if traffic.poll() is not None:
@@ -252,7 +252,13 @@ def _model() -> bytes:
     return random_model.encode_artifact((text, text), (even, even), rows[:32], name="risk")
 
 
-def _decider(name: str, port: int) -> list[str]:
+def _socket(name: str) -> Path:
+    from django.conf import settings
+
+    return Path(settings.SLUICE_VAR) / f"{name}.sock"
+
+
+def _decider(name: str) -> list[str]:
     from django.conf import settings
 
     return [
@@ -264,7 +270,7 @@ def _decider(name: str, port: int) -> list[str]:
         "--region",
         "local",
         "--listen",
-        f"127.0.0.1:{port}",
+        f"unix:{_socket(name)}",
         "--valkey",
         settings.VALKEY_URL,
         "--data",
@@ -384,20 +390,14 @@ def _pushes(rounds: int, deciders: int) -> list[float]:
 
 
 def _traffic(
-    stack: ExitStack, pids: list[int], ports: list[int]
+    stack: ExitStack, pids: list[int], sockets: list[Path]
 ) -> tuple[subprocess.Popen[bytes], float]:
     """Start traffic at the rate that keeps the deciders' core BUSY, which is found by trying.
     Return its process and the share of their core that the deciders use.
     """
     rate = 6000.0
     for last in (False, False, False, True):
-        command = [
-            sys.executable,
-            "-m",
-            "bench.steady_traffic",
-            str(rate),
-            ",".join(map(str, ports)),
-        ]
+        command = [sys.executable, "-m", "bench.steady_traffic", str(rate), *map(str, sockets)]
         with ExitStack() as trial:
             process = trial.enter_context(_process(command, signal.SIGTERM))
             time.sleep(2.5)

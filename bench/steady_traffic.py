@@ -24,9 +24,9 @@ ANSWER = b"HTTP/1.1 "
 class DeciderConnection:
     """One connection to a decider."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port))
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, path: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(path)
         self.open = 0
         """Requests sent and not answered."""
 
@@ -45,8 +45,8 @@ class DeciderConnection:
         self.open = max(0, self.open - data.count(ANSWER))
 
 
-def send(rate: float, ports: list[int]) -> None:
-    """Send `rate` checks a second to all ports together, without end.
+def send(rate: float, paths: list[str]) -> None:
+    """Send `rate` checks a second to the Unix sockets at all paths together, without end.
 
     Raises ConnectionError when a decider closes its connection.
     """
@@ -54,7 +54,7 @@ def send(rate: float, ports: list[int]) -> None:
         "".join(REQUEST.format(g + k) for k in range(PIPELINE)).encode()
         for g in range(0, APPS, PIPELINE)
     ]
-    lines, reading = [DeciderConnection(port) for port in ports], selectors.DefaultSelector()
+    lines, reading = [DeciderConnection(path) for path in paths], selectors.DefaultSelector()
     for line in lines:
         reading.register(line.socket, selectors.EVENT_READ, line)
     sent, began = 0, time.monotonic()
@@ -68,4 +68,4 @@ def send(rate: float, ports: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    send(float(sys.argv[1]), [int(port) for port in sys.argv[2].split(",")])
+    send(float(sys.argv[1]), sys.argv[2:])

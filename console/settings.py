@@ -23,11 +23,7 @@ SLUICE_ENV_NAME = env.str("SLUICE_ENV_NAME", "Demo")
 SLUICE_PORTS = {
     "console": environment.read_port(env, "SLUICE_CONSOLE_PORT", 8000),
     "gateway": environment.read_port(env, "SLUICE_GATEWAY_PORT", 8080),
-    "d01": environment.read_port(env, "SLUICE_D01_PORT", 9101),
-    "d02": environment.read_port(env, "SLUICE_D02_PORT", 9102),
     "services": environment.read_port(env, "SLUICE_SERVICES_PORT", 9200),
-    "envoy-check": environment.read_port(env, "SLUICE_ENVOY_CHECK_PORT", 9300),
-    "envoy-admin": environment.read_port(env, "SLUICE_ENVOY_ADMIN_PORT", 9301),
     "postgres": environment.read_port(env, "SLUICE_POSTGRES_PORT", embedded.POSTGRES_PORT),
     "valkey": environment.read_port(env, "SLUICE_VALKEY_PORT", embedded.VALKEY_PORT),
 }
@@ -40,6 +36,8 @@ DEBUG = environment.read_flag(env, "SLUICE_DEBUG")
 ALLOWED_HOSTS = env.list("SLUICE_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("SLUICE_TRUSTED_ORIGINS", [])
 HTTPS = environment.read_flag(env, "SLUICE_HTTPS")
+# Whether a proxy of yours stands in front and says who the client is and how it came.
+SLUICE_BEHIND_PROXY = environment.read_flag(env, "SLUICE_BEHIND_PROXY")
 
 INSTALLED_APPS = [
     "console",
@@ -176,11 +174,7 @@ SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SECURE_SSL_REDIRECT = HTTPS
 # a year, as browsers' preload lists ask for; 0 without HTTPS, because HSTS would force HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
-SECURE_PROXY_SSL_HEADER = (
-    ("HTTP_X_FORWARDED_PROTO", "https")
-    if environment.read_flag(env, "SLUICE_BEHIND_PROXY")
-    else None
-)
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if SLUICE_BEHIND_PROXY else None
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000  # bytes
 FILE_UPLOAD_HANDLERS = [
     "console.frame.uploads.Bounded",
@@ -233,7 +227,8 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "console.frame.problems.problem_handler",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
-    "NUM_PROXIES": 1 if environment.read_flag(env, "SLUICE_BEHIND_PROXY") else 0,
+    # REMOTE_ADDR is the client already (console.client_address)
+    "NUM_PROXIES": 0,
 }
 REST_KNOX = {"AUTO_REFRESH": False, "TOKEN_PREFIX": "sluice_", "AUTH_HEADER_PREFIX": "Token"}
 SPECTACULAR_SETTINGS = {

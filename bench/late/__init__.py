@@ -14,7 +14,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import apps, processes
+from bench import apps, load, processes
 from bench.http_decision import Decider, Server, alone
 from bench.late import gateway, open_loop
 from bench.late.open_loop import OpenResult
@@ -36,7 +36,7 @@ SLOW = 10
 PATIENT_S = 60.0
 _TEXT = (
     "GET /v1/check/v2/orders/{0} HTTP/1.1\r\nHost: bench\r\nx-sluice-app: {1}\r\nauthorization:"
-    " Bearer t{0}\r\n\r\n"
+    " Bearer t{0}\r\nx-sluice-secret: " + load.SECRET + "\r\n\r\n"
 )
 
 

@@ -46,7 +46,8 @@ from learning.traffic.tokens import Signer
 
 # Deciders, as `manage.py up` starts them.
 NODES = ("d01", "d02")
-PORTS = ("gateway", "envoy-check", "envoy-admin", *NODES, "services")
+PORTS = ("gateway", "services")
+SOCKETS = ("envoy-check", "envoy-admin", *NODES)
 # Seconds that the start may take: of a decider, which may have to compile first, and of other
 # processes.
 DECIDER_START_S, START_S = 240.0, 30.0
@@ -136,18 +137,19 @@ def running(
         stack.callback(valkey.close)
         publish(valkey, key, token_key, document, people)
         ports = {name: servers.free_port() for name in PORTS}
-        _start_deciders(stack, folder, server.url(), ports, valkey)
+        sockets = {name: folder / f"{name}.sock" for name in SOCKETS}
+        _start_deciders(stack, folder, server.url(), sockets, valkey)
         _start_services(stack, folder, ports["services"], document, slowdowns)
-        signer = _start_gateway(stack, folder, server.url(), ports)
+        signer = _start_gateway(stack, folder, server.url(), {**ports, **sockets})
         yield Stack(f"http://127.0.0.1:{ports['gateway']}", token_key, signer, server.url())
 
 
 def _start_deciders(
-    stack: ExitStack, folder: Path, url: str, ports: dict[str, int], valkey: redis.Redis
+    stack: ExitStack, folder: Path, url: str, sockets: dict[str, Path], valkey: redis.Redis
 ) -> None:
     # in turn: the first fills the cache of compiled code for the other
     for node in NODES:
-        where = ["--node", node, "--region", "local", "--listen", f"127.0.0.1:{ports[node]}"]
+        where = ["--node", node, "--region", "local", "--listen", f"unix:{sockets[node]}"]
         where += ["--data", str(folder / node), "--models", str(folder / "models")]
         where += ["--keys", str(folder / "keys"), "--valkey", url]
         command = [sys.executable, "-m", "decider", *where]
@@ -180,19 +182,23 @@ def _start_services(
     _wait_until(lambda: not servers.is_free(port), "the services", START_S, process)
 
 
-def _start_gateway(stack: ExitStack, folder: Path, url: str, ports: dict[str, int]) -> Signer:
+def _start_gateway(
+    stack: ExitStack, folder: Path, url: str, places: dict[str, int | Path]
+) -> Signer:
     """Start Envoy and the feedback program; return the maker of the tokens that it believes."""
     path, log = folder / "envoy.yaml", folder / "envoy-access.json"
     rules = folder / "rules" / "rules.json"
     write_atomically(rules, envoy_rules.render(Held()))
-    path.write_text(gateway.render_envoy_config(ports, log, tokens.ensure_keys(folder), rules))
+    path.write_text(gateway.render_envoy_config(places, log, tokens.ensure_keys(folder), rules))
     signer = Signer(folder / tokens.KEY_FILE)
     envoy = stack.enter_context(_process("envoy", servers.envoy_command(path), folder))
-    _wait_until(lambda: not servers.is_free(ports["gateway"]), "Envoy", START_S, envoy)
+    port = places["gateway"]
+    assert isinstance(port, int)
+    _wait_until(lambda: not servers.is_free(port), "Envoy", START_S, envoy)
     command = [sys.executable, "-m", "decider.node.feedback", "--log", str(log), "--valkey", url]
-    command += ["--envoy-admin", f"http://127.0.0.1:{ports['envoy-admin']}"]
+    command += ["--envoy-admin", f"unix:{places['envoy-admin']}"]
     stack.enter_context(_process("feedback", launch.tied_command(command, nice=BEHIND), folder))
-    address = f"http://127.0.0.1:{ports['gateway']}"
+    address = f"http://127.0.0.1:{port}"
     _wait_until(
         lambda: asyncio.run(_decides(address, signer)), "decisions at the gateway", START_S, envoy
     )

@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from django.conf import settings
 from django.core.exceptions import BadRequest
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.utils.http import parse_header_parameters
+
+from console import client_address
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -31,9 +34,12 @@ _ODD_COOKIE = "A cookie holds a NUL character."
 
 
 class Application(WSGIHandler):
-    """The WSGI application of Django, which gets no media type that it cannot read."""
+    """The WSGI application of Django, which gets the client's true address, and no media type that
+    it cannot read.
+    """
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> HttpResponseBase:
+        client_address.settle(environ, behind_proxy=settings.SLUICE_BEHIND_PROXY)
         for key, name in _MEDIA_TYPES.items():
             if said := _wrong(name, environ.get(key, "")):
                 environ[_NOTE] = said

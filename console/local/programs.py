@@ -9,8 +9,11 @@ from pathlib import Path
 
 from console.local import embedded, launch
 from console.local.servers import envoy_command
+from console.local.sockets import socket_path
 from console.local.supervisor import Program
 from decider import compile_ahead, compiled_cache
+from decider.doors.addresses import UNIX
+from decider.doors.unix_client import UnixConnection
 from decider.store_users.roles import Role
 from learning.traffic import tokens
 
@@ -20,8 +23,9 @@ DECIDERS = ("d01", "d02")
 # be made within 15 ms, also on a small machine.
 BEHIND, FAR_BEHIND = 5, 15
 # Stop orders: programs with the highest one are stopped first. First come those that send requests
-# and write, then the deciders, which write to the servers until they end, and last the servers.
-SERVER_ORDER, DECIDER_ORDER, WORKER_ORDER = 10, 20, 30
+# and write, then what stands in front of the console, so that answers on their way still get
+# through, then the deciders, which write to the servers until they end, and last the servers.
+SERVER_ORDER, DECIDER_ORDER, FRONT_ORDER, WORKER_ORDER = 10, 20, 25, 30
 # Seconds. Chosen: a local page that takes longer than this does not count as up.
 PAGE_WITHIN_S = 2
 # Seconds. Chosen: PostgreSQL writes a checkpoint when it stops, which takes long on a slow disk.
@@ -37,13 +41,18 @@ _CELERY = (
     *("-m", "celery", "-A", "console", "worker", "--concurrency", "1", "--loglevel", "WARNING"),
     *("--without-gossip", "--without-mingle"),
 )
-# Threads, because a page waits for the database most of the time. Chosen: a timeout of 60 s,
-# because on a busy small machine the process may be late to show that it lives; 2 s to end, so that
-# Ctrl-C does not wait for idle connections. Sluice does not use the control socket.
-_GUNICORN = (
-    *("-m", "gunicorn", "console.wsgi", "--worker-class", "gthread", "--threads", "8"),
-    *("--timeout", "60", "--graceful-timeout", "2", "--no-control-socket"),
-)
+# How gunicorn serves the console, in the file that the documentation shows.
+_GUNICORN = ("-m", "gunicorn", "console.wsgi", "--config", "examples/console/gunicorn.py")
+# Seconds. Chosen: gunicorn ends its requests first, within its graceful_timeout.
+CONSOLE_STOP_WITHIN_S = 12
+# Workers of the pages. Chosen: two, so that a page which takes one for itself leaves the other.
+_PAGE_WORKERS = 2
+# The console's Unix sockets, by their marks in the configuration of the Envoy in front of them.
+CONSOLE_SOCKETS = {
+    "console-socket": "console",
+    "switches-socket": "console-switches",
+    "console-admin": "console-admin",
+}
 
 
 def server_programs(var: Path) -> list[Program]:
@@ -68,15 +77,17 @@ def server_programs(var: Path) -> list[Program]:
 def worker_programs(var: Path, ports: Mapping[str, int], region: str) -> list[Program]:
     """Return everything between a request and a page: deciders, gateway, workers and console."""
     return [
-        *(_decider(node, var, ports[node], region) for node in DECIDERS),
+        *(_decider(node, var, region) for node in DECIDERS),
         _services(ports["services"]),
         _envoy(var),
-        _feedback(var, ports["envoy-admin"]),
+        _feedback(var),
         _gateway_agent(var),
         _ingest(var),
         _celery_worker(var),
         _explainer(var),
-        _console(var, ports["console"]),
+        _console(var, "console", _PAGE_WORKERS),
+        _console(var, "console-switches", 1),
+        _console_front(var),
     ]
 
 
@@ -108,12 +119,35 @@ def gateway_rules_path(var: Path) -> Path:
     return var / "run" / "gateway" / "rules.json"
 
 
-def serves_page(port: int, path: str) -> bool:
-    """Return whether a server of ours on the loopback port answers `path` with status below 400."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PAGE_WITHIN_S)
+def console_config_path(var: Path) -> Path:
+    """Return the path of the configuration of the Envoy in front of the console."""
+    return var / "run" / "console-envoy.yaml"
+
+
+def console_sockets(var: Path) -> dict[str, Path]:
+    """Return the paths of the console's sockets by their marks in that configuration."""
+    return {mark: socket_path(var, name) for mark, name in CONSOLE_SOCKETS.items()}
+
+
+def gateway_sockets(var: Path) -> dict[str, Path]:
+    """Return the paths of the sockets between the gateway and the deciders by their marks in the
+    gateway's configuration.
+    """
+    return {name: socket_path(var, name) for name in (*DECIDERS, "envoy-check", "envoy-admin")}
+
+
+def serves_page(place: int | Path, path: str) -> bool:
+    """Return whether a server of ours answers `path` with status below 400. `place`: its port on
+    the loopback, or its socket.
+    """
+    connection = (
+        UnixConnection(place, PAGE_WITHIN_S)
+        if isinstance(place, Path)
+        else http.client.HTTPConnection("127.0.0.1", place, timeout=PAGE_WITHIN_S)
+    )
     try:
         # the console refuses a host that is not in its ALLOWED_HOSTS
-        connection.request("GET", path, headers={"host": f"localhost:{port}"})
+        connection.request("GET", path, headers={"host": "localhost"})
         return connection.getresponse().status < 400
     except (OSError, http.client.HTTPException):
         return False
@@ -121,8 +155,8 @@ def serves_page(port: int, path: str) -> bool:
         connection.close()
 
 
-def _decider(node: str, var: Path, port: int, region: str) -> Program:
-    where = ["--node", node, "--region", region, "--listen", f"127.0.0.1:{port}"]
+def _decider(node: str, var: Path, region: str) -> Program:
+    where = ["--node", node, "--region", region, "--listen", f"{UNIX}{socket_path(var, node)}"]
     where += ["--data", str(var / "nodes" / node)]
     where += ["--models", str(var / "models"), "--keys", str(var / "keys")]
     # prompt: only for the deciders and Envoy does a client wait
@@ -145,9 +179,9 @@ def _services(port: int) -> Program:
     return _python("services", WORKER_ORDER, *command, nice=BEHIND)
 
 
-def _feedback(var: Path, admin: int) -> Program:
+def _feedback(var: Path) -> Program:
     command = ["-m", "decider.node.feedback", "--log", str(access_log_path(var))]
-    command += ["--envoy-admin", f"http://127.0.0.1:{admin}"]
+    command += ["--envoy-admin", f"{UNIX}{socket_path(var, 'envoy-admin')}"]
     uses = _store(var, Role.FEEDBACK)
     return _python("feedback", WORKER_ORDER, *command, nice=BEHIND, uses=uses)
 
@@ -182,10 +216,20 @@ def _explainer(var: Path) -> Program:
     )
 
 
-def _console(var: Path, port: int) -> Program:
-    listen = ("--bind", f"127.0.0.1:{port}")
-    uses = _both(var, Role.CONSOLE)
-    return _python("console", WORKER_ORDER, *_GUNICORN, *listen, nice=BEHIND, uses=uses)
+def _console(var: Path, name: str, workers: int) -> Program:
+    listen = ("--bind", f"unix:{socket_path(var, name)}", "--workers", str(workers))
+    return _python(
+        *(name, WORKER_ORDER, *_GUNICORN, *listen),
+        stop_within_s=CONSOLE_STOP_WITHIN_S,
+        nice=BEHIND,
+        uses=_both(var, Role.CONSOLE),
+    )
+
+
+def _console_front(var: Path) -> Program:
+    # a process of its own: what floods the console must not slow the requests of the API
+    command = envoy_command(console_config_path(var), prompt=False, nice=BEHIND)
+    return Program("console-front", command, FRONT_ORDER, environment=_NO_SERVER)
 
 
 def _both(var: Path, role: Role) -> dict[str, str]:

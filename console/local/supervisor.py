@@ -13,7 +13,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,10 +25,8 @@ from supervisor.states import ProcessStates
 from supervisor.xmlrpc import SupervisorTransport
 
 from console.local import launch
+from console.local.sockets import socket_path
 
-# Bytes. The path of a Unix socket may have 107 (unix(7)). supervisord first makes the socket under
-# a longer name, which ends with a dot and its process id of up to 7 digits.
-SOCKET_PATH_MAX = 99
 # Bytes of a log before it is rotated. Chosen: with two older ones of each of twelve programs, the
 # logs take 180 MB of disk at most.
 LOG_BYTES = 5_000_000
@@ -254,11 +251,7 @@ class Supervisor:
 
     @property
     def _socket(self) -> Path:
-        path = self.var / "run" / "supervisor.sock"
-        if len(os.fsencode(path)) <= SOCKET_PATH_MAX:
-            return path
-        # the data folder's path is too long; the process id keeps two installations apart
-        return Path(tempfile.gettempdir()) / f"sluice-{os.getpid()}.sock"
+        return socket_path(self.var, "supervisor")
 
     @contextmanager
     def asking(self) -> Iterator[Any]:

@@ -68,6 +68,8 @@ class Stats(msgspec.Struct):
     """Requests answered 500 because the engine raised."""
     refused: int = 0
     """Requests answered with a problem before they reached the engine."""
+    strangers: int = 0
+    """Requests at a TCP address that knew no good secret; they count as refused, too."""
     timeouts: int = 0
     late: int = 0
     """Checks that the fallback limiter decided, as this decider was too late to ask the model."""

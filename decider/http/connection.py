@@ -7,10 +7,12 @@ a web framework a hundred. This module and `transport` do what a framework would
 from __future__ import annotations
 
 import logging
+from typing import NoReturn
 
 import httptools
 import msgspec
 
+from decider.doors import guard as doors
 from decider.http import check, decide_api, fast_path, problem
 from decider.http.batcher import Job
 from decider.http.context import ServerContext
@@ -28,7 +30,7 @@ _WANTED = frozenset(
     b" x-forwarded-uri x-envoy-attempt-count x-sluice-app x-sluice-answer x-sluice-bytes"
     b" x-sluice-attempt x-sluice-source x-sluice-service origin"
     b" access-control-request-method".split()
-)
+) | {doors.HEADER}
 # Fields that may come more than once. A request with a second one of any other wanted field is
 # refused: gateway and decider might each believe a different one.
 _LISTS = frozenset((b"connection", b"upgrade"))  # the first one counts
@@ -60,14 +62,19 @@ class Connection(StatefulProtocol):
         "_count",
         "_duplicate",
         "_fields",
+        "_guard",
         "_head_bytes",
         "_parser",
+        "_plain",
         "_unfinished",
         "_url",
     )
 
-    def __init__(self, context: ServerContext) -> None:
+    def __init__(self, context: ServerContext, guarded: bool = False) -> None:
+        """Serve a connection. `guarded`: who asks there must satisfy the context's guard."""
         super().__init__(context)
+        self._guard = context.guard if guarded else None
+        self._plain = context.guarded_plain if guarded else context.plain
         self._unfinished = 0  # bytes parsed since a head began that is not complete
         self._fields: check.Fields = {}
         self._body = bytearray()
@@ -99,7 +106,7 @@ class Connection(StatefulProtocol):
         if self.state is not READING or self.since or len(data) > context.plain_most:
             if self.state in OPEN:
                 self._receive(data)
-        elif (request := context.plain.read(data)) is not None:
+        elif (request := self._plain.read(data)) is not None:
             self._batcher.add(self, request, 0)
         else:
             self._receive_first(data)
@@ -111,7 +118,7 @@ class Connection(StatefulProtocol):
         waiting = self.waiting
         self._receive(data)
         if self.waiting == waiting + 1 and not self.since and data.endswith(fast_path.END):
-            self._context.plain.learn(data, self._context.now)
+            self._plain.learn(data, self._context.now)
 
     def _feed(self, data: bytes) -> None:
         try:
@@ -188,6 +195,9 @@ class Connection(StatefulProtocol):
             raise RefusedError(self._head_problem())
         if self._url[:1] != b"/":
             self._url = _origin_form(self._url)
+        # Before anything of a body is kept.
+        if self._guard is not None and self._needs_secret() and not self._is_trusted():
+            self._turn_away()
         # Refused before the body arrives, and so before the client sends it after 100-continue.
         if b"content-length" in fields and int(fields[b"content-length"]) > (
             most := self._body_limit()
@@ -280,6 +290,25 @@ class Connection(StatefulProtocol):
         else:
             self._document(url.partition(b"?")[0], mark)
 
+    def _needs_secret(self) -> bool:
+        """Return whether nothing at all is said without it; documents have rules of their own."""
+        return self._url.partition(b"?")[0] not in _DOCUMENTS
+
+    def _is_trusted(self) -> bool:
+        """Return whether who asks may know and decide everything."""
+        guard = self._guard
+        return guard is None or guard.knows(self._fields.get(doors.HEADER, b""))
+
+    def _turn_away(self) -> NoReturn:
+        """Raise the RefusedError of who does not know the secret."""
+        self._context.stats.strangers += 1
+        # A gateway that lacks it is no fault of its clients: to gateways this is no answer, so
+        # their own rule for that holds.
+        asks_as_gateway = self._url.startswith(check.PREFIX) and check.wants_nginx(
+            self._url, self._fields
+        )
+        raise RefusedError(problem.NO_SECRET_503 if asks_as_gateway else problem.NO_SECRET)
+
     def _decide(self, mark: int) -> None:
         if (method := self._parser.get_method()) != b"POST":
             raise RefusedError(problem.wrong_method(method.decode(), "POST"))
@@ -300,7 +329,11 @@ class Connection(StatefulProtocol):
             )
         if (method := self._parser.get_method()) not in (b"GET", b"HEAD"):
             raise RefusedError(problem.wrong_method(method.decode(), "GET, HEAD"))
+        trusted = self._is_trusted()
         if path == b"/metrics":
+            token = self._fields.get(b"authorization", b"")
+            if not trusted and not (self._guard and self._guard.may_measure(token)):
+                self._turn_away()
             data = self._context.answers.document(
                 200, "text/plain; version=0.0.4; charset=utf-8", self._context.metrics(), mark
             )
@@ -308,6 +341,8 @@ class Connection(StatefulProtocol):
             health = self._context.health()
             # Without a config nothing can be decided, so the gateway should choose another decider.
             status = 200 if health.get("config_version") else 503
+            if not trusted:
+                health = {"status": "ok" if status == 200 else "waiting"}
             data = self._context.answers.document(
                 status, "application/json", msgspec.json.encode(health), mark
             )

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import msgspec
 
+from decider.doors.guard import Guard
 from decider.http import fast_path
 from decider.http.batcher import Batcher, Stats
 from decider.http.identity import IdentityRule
@@ -90,6 +91,7 @@ class ServerContext:
         metrics: Metrics,
         source: SourceRule = NAMED,
         identity: IdentityRule = None,
+        guard: Guard | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time()
@@ -108,7 +110,11 @@ class ServerContext:
         self.identity = identity
         """What names a check's app; None: the gateway does, in x-sluice-app."""
         self.credential_header = b"authorization" if identity is None else identity.header.encode()
+        self.guard = guard
+        """What those who ask at a TCP address must know; None: nobody asks there."""
         self.plain = fast_path.PlainReader(limits.headers, source, identity)
+        self.guarded_plain = fast_path.PlainReader(limits.headers, source, identity, guard)
+        """The same for connections that the guard looks at."""
         self.plain_most = min(fast_path.MOST, limits.head, limits.url)
         """Longest read, in bytes, that may be a plain check; 0 while stopping, when every answer
         says that it is the last.

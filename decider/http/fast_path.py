@@ -16,6 +16,8 @@ from typing import cast
 
 from decider.contracts.normalise.paths import path_of
 from decider.contracts.requests import CheckRequest
+from decider.doors import guard as doors
+from decider.doors.guard import Guard
 from decider.http import check
 from decider.http.identity import IdentityRule
 from decider.http.source import NAMED, SourceRule
@@ -52,6 +54,7 @@ _VALUES = {
     "x-request-id": rf"(?P<request_id>[!-~]{{1,{check.MAX_REQUEST_ID}}}+)",
     "x-sluice-bytes": "(?P<payload>[0-9]{0,15}+)",
     "x-sluice-attempt": "(?P<attempt>[0-9]{1,6}+)",
+    "x-sluice-secret": "(?P<secret>[!-~]*+)",
     "x-envoy-attempt-count": "(?P<tries>[0-9]{1,6}+)",
 }
 _ANY_VALUE = "[ -~]*+"
@@ -68,15 +71,29 @@ Reader = Callable[[str], CheckRequest | None]
 class PlainReader:
     """The shapes that one server knows."""
 
-    __slots__ = ("_identity", "_learn_at", "_most_fields", "_needed", "_shapes", "_source")
+    __slots__ = (
+        "_guard",
+        "_identity",
+        "_learn_at",
+        "_most_fields",
+        "_needed",
+        "_shapes",
+        "_source",
+    )
 
     def __init__(
-        self, most_fields: int, source: SourceRule = NAMED, identity: IdentityRule = None
+        self,
+        most_fields: int,
+        source: SourceRule = NAMED,
+        identity: IdentityRule = None,
+        guard: Guard | None = None,
     ) -> None:
+        """Read checks of which each must satisfy `guard`, where there is one."""
         self._most_fields = most_fields
-        self._source, self._identity = source, identity
+        self._source, self._identity, self._guard = source, identity, guard
         names_app = "x-sluice-app" if identity is None else identity.header
-        self._needed = frozenset((b"host", names_app.encode()))
+        needed = (b"host", names_app.encode())
+        self._needed = frozenset(needed if guard is None else (*needed, doors.HEADER))
         self._shapes: list[Reader] = []
         self._learn_at = 0.0
 
@@ -110,7 +127,10 @@ class PlainReader:
             and known.isdisjoint(_UNUSUAL)
         ):
             shape = _reader(
-                [name.decode("latin-1") for name in names], self._source, self._identity
+                [name.decode("latin-1") for name in names],
+                self._source,
+                self._identity,
+                self._guard,
             )
             # The check must match its own shape, or the shape would only cost time.
             if shape(data.decode("latin-1")) is not None:
@@ -130,7 +150,12 @@ def _pattern(names: list[str], source_header: str, identity: IdentityRule) -> re
     return re.compile(rf"{_START}{fields}\r\n()", re.ASCII)
 
 
-def _reader(names: list[str], source: SourceRule, identity: IdentityRule = None) -> Reader:
+def _reader(
+    names: list[str],
+    source: SourceRule,
+    identity: IdentityRule = None,
+    guard: Guard | None = None,
+) -> Reader:
     """Return a reader of checks whose header fields have exactly these names in this order."""
     pattern, to_source = _pattern(names, source.header, identity), source.read
     # The last group is empty: a field that the shape lacks reads as "" without a branch per check.
@@ -140,7 +165,7 @@ def _reader(names: list[str], source: SourceRule, identity: IdentityRule = None)
     payload, attempt, tries, named, service = (
         group.get(name) for name in ("payload", "attempt", "tries", "source", "service")
     )
-    match = pattern.fullmatch
+    match = pattern.fullmatch if guard is None else _guarded(pattern, guard)
 
     def read_texts(found: re.Match[str]) -> CheckRequest:
         request = CheckRequest(*cast(tuple[str, ...], found.group(*order)))  # type: ignore[arg-type]
@@ -168,6 +193,20 @@ def _reader(names: list[str], source: SourceRule, identity: IdentityRule = None)
 
     plain = read if payload is attempt is tries is None else read_numbers
     return plain if identity is None else _known_only(plain, identity)
+
+
+def _guarded(pattern: re.Pattern[str], guard: Guard) -> Callable[[str], re.Match[str] | None]:
+    """Return a matcher of the same checks, but only of those that know the secret; what any other
+    is told, `connection` says.
+    """
+
+    def match(text: str) -> re.Match[str] | None:
+        found = pattern.fullmatch(text)
+        if found is None or not guard.knows(found["secret"].encode()):
+            return None
+        return found
+
+    return match
 
 
 def _known_only(plain: Reader, identity: Credentials) -> Reader:

@@ -123,6 +123,12 @@ EXPECTATION_FAILED = Problem(
 INTERNAL = Problem(
     "internal-error", 500, "Internal error", "The decider failed to decide this request."
 )
+_OUR_GATEWAYS = "Only gateways that know this decider's secret may ask here."
+NO_SECRET = Problem(
+    "unauthorized", 401, "Unauthorized", _OUR_GATEWAYS, (("www-authenticate", "Sluice-Secret"),)
+)
+# The same for gateways that read any 4xx as a refusal of their client.
+NO_SECRET_503 = Problem("unauthorized-gateway", 503, "Unauthorized gateway", _OUR_GATEWAYS)
 NOT_IN_TIME = Problem(
     "not-in-time",
     503,

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+from decider.doors import addresses
+from decider.doors.addresses import Address
+from decider.doors.guard import Guard
 from decider.http.batcher import Batcher, Decides, Stats
 from decider.http.connection import Connection
 from decider.http.context import Health, Limits, Metrics, ServerContext
@@ -38,10 +42,12 @@ class HttpServer:
         source: SourceRule = NAMED,
         identity: IdentityRule = None,
         gateway_s: float = GATEWAY_S,
+        guard: Guard | None = None,
     ) -> None:
         """Serve `engine`. `on_decided` is called after each engine.decide, before its answers are
         written; it must be quick. `source` says which header of a check names its client's address,
         `identity` what names its app. `gateway_s`: seconds that the gateway waits for a decision.
+        `guard`: what those who ask at a TCP address must know; at a Unix socket nobody is asked.
         """
         self.limits = limits or Limits()
         self.stats = Stats()
@@ -52,8 +58,9 @@ class HttpServer:
         self._metrics = metrics
         self._on_decided = on_decided
         self._source, self._identity = source, identity
-        self._gateway_s = gateway_s
-        self._server: asyncio.Server | None = None
+        self._gateway_s, self._guard = gateway_s, guard
+        self._servers: list[asyncio.Server] = []
+        self._paths: list[Path] = []
         self._sweeper: asyncio.TimerHandle | None = None
 
     @property
@@ -61,9 +68,8 @@ class HttpServer:
         """Connections open now."""
         return len(self._context.connections)
 
-    async def start(self, host: str, port: int) -> None:
-        """Bind and serve. Raise OSError when the address cannot be bound."""
-        loop = asyncio.get_running_loop()
+    async def start(self, *where: Address) -> None:
+        """Bind all addresses and serve. Raise OSError when one cannot be bound."""
         answers = Answers(time.time(), names_apps=self._identity is not None)
         pace = Pace(self._gateway_s)
         batcher = Batcher(self._engine, answers, self.stats, self._on_decided, pace)
@@ -76,13 +82,30 @@ class HttpServer:
             self._metrics,
             self._source,
             self._identity,
+            self._guard,
         )
-        self._server = await loop.create_server(
-            lambda: Connection(self._context), host, port, backlog=BACKLOG
-        )
-        self.port = int(self._server.sockets[0].getsockname()[1])
+        for address in where:
+            await self._listen(address)
         batcher.watch()
         self._sweep()
+
+    async def _listen(self, address: Address) -> None:
+        loop, context = asyncio.get_running_loop(), self._context
+        if address.path is not None:
+            bound = addresses.bind(address.path)
+            self._paths.append(address.path)
+            self._servers.append(
+                await loop.create_unix_server(
+                    lambda: Connection(context), sock=bound, backlog=BACKLOG
+                )
+            )
+            return
+        guarded = self._guard is not None
+        server = await loop.create_server(
+            lambda: Connection(context, guarded), address.host, address.port, backlog=BACKLOG
+        )
+        self._servers.append(server)
+        self.port = int(server.sockets[0].getsockname()[1])
 
     def _sweep(self) -> None:
         """Refresh the shared clock and the Date field, and look at every connection's deadlines."""
@@ -99,11 +122,14 @@ class HttpServer:
         """Accept no more connections, answer the requests that have come, and close. After
         `grace_s` seconds, cut the connections that are left.
         """
-        if self._server is None:
+        if not self._servers:
             return
         context = self._context
         context.stop()
-        self._server.close()
+        for path in self._paths:
+            path.unlink(missing_ok=True)
+        for server in self._servers:
+            server.close()
         context.batcher.run()
         end = context.loop.time() + grace_s
         while context.connections and context.loop.time() < end:
@@ -116,4 +142,4 @@ class HttpServer:
             self._sweeper.cancel()
         context.batcher.stop_watching()
         await asyncio.sleep(0)  # lets aborted transports report their end
-        self._server = None
+        self._servers, self._paths = [], []

@@ -34,6 +34,7 @@ from decider.contracts.store import (
     OUTCOMES_MAXLEN,
     OUTCOMES_STREAM,
 )
+from decider.doors.addresses import UNIX
 from decider.engine.routing import endpoint_of
 from decider.http.pace import GATEWAY_S
 from decider.node.gateway_log import LogLine, read_line
@@ -70,6 +71,9 @@ UNSERVED = frozenset({"UAEX", "RL", "RLSE", "NR", "NC", "DPE", "IH"})
 # Statuses of requests whose client hung up before any service answered: 0 of Envoy and Caddy, 499
 # of nginx.
 HUNG_UP = frozenset({0, 499})
+
+# How the address of an admin interface begins.
+_ADMIN = (UNIX, "http://", "https://")
 
 # How the details of requests begin that a filter of Envoy refused without a response flag.
 REFUSED_AT_GATEWAY = ("jwt_authn_access_denied", "rbac_access_denied")
@@ -344,8 +348,8 @@ def _add_gateway(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--envoy-admin",
-        metavar="URL",
-        help="Envoy's admin interface, such as http://127.0.0.1:9301: its count of checks without"
+        metavar="ADDRESS",
+        help="Envoy's admin interface, unix:PATH or http://HOST:PORT: its count of checks without"
         " an answer is read beside the log",
     )
 
@@ -355,8 +359,8 @@ def _check_gateway(parser: argparse.ArgumentParser, options: argparse.Namespace)
         parser.error(f"--gateway-waits must be above 0 and at most {MOST_WAIT_S:.0f} seconds")
     if _name(options.gateway) is None:
         parser.error("--gateway must be 1 to 128 visible ASCII characters")
-    if options.envoy_admin and not options.envoy_admin.startswith(("http://", "https://")):
-        parser.error("--envoy-admin must begin with http:// or https://")
+    if options.envoy_admin and not options.envoy_admin.startswith(_ADMIN):
+        parser.error(f"--envoy-admin must begin with one of {', '.join(_ADMIN)}")
 
 
 def _parse() -> argparse.Namespace:

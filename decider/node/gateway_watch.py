@@ -6,15 +6,18 @@ both are taken from the gateway: from its access log, and beside it from Envoy's
 
 from __future__ import annotations
 
+import http.client
 import logging
 import re
-import urllib.error
 import urllib.request
 from collections import deque
+from pathlib import Path
 
 import numpy as np
 
 from decider.contracts.store import GatewayStatus
+from decider.doors.addresses import UNIX
+from decider.doors.unix_client import UnixConnection
 
 # Seconds that count as recent. Chosen: long enough for a share of one in a thousand, and short
 # enough that a gateway which was helped is soon seen to be well.
@@ -27,6 +30,8 @@ PATIENCE_S = 0.3
 # Bytes read of Envoy's answer, which is one line for each match.
 MOST_BYTES = 65_536
 _ERRORS = re.compile(r"^http\.[^:\n]*\.ext_authz\.error: (\d{1,18})$", re.MULTILINE)
+
+_PAGE = "/stats?filter=ext_authz.error$"
 
 log = logging.getLogger("sluice.feedback")
 
@@ -104,18 +109,16 @@ class EnvoyStatistics:
     """The counter of failed checks in Envoy's admin interface, read again and again."""
 
     def __init__(self, address: str) -> None:
-        """Read from `address`, such as http://127.0.0.1:9301."""
-        self._url = address.rstrip("/") + "/stats?filter=ext_authz.error$"
+        """Read from `address`, such as unix:/run/envoy-admin.sock or http://127.0.0.1:9301."""
+        self._address = address.rstrip("/")
         self._before: int | None = None
         self._away = False
 
     def more(self) -> int:
         """Return how many checks failed since the last call; 0 while Envoy does not tell."""
         try:
-            # the operator names the address
-            with urllib.request.urlopen(self._url, timeout=PATIENCE_S) as answer:  # noqa: S310
-                count = count_errors(answer.read(MOST_BYTES).decode("ascii", "replace"))
-        except (OSError, ValueError) as error:
+            count = count_errors(_fetch(self._address).decode("ascii", "replace"))
+        except (OSError, ValueError, http.client.HTTPException) as error:
             if not self._away:
                 log.warning("Envoy's statistics cannot be read (%s); its log counts alone.", error)
             self._away = True
@@ -124,6 +127,20 @@ class EnvoyStatistics:
         before, self._before = self._before, count
         # a smaller count: Envoy started again
         return 0 if before is None else count - before if count >= before else count
+
+
+def _fetch(address: str) -> bytes:
+    """Return a page of statistics. Raise OSError, ValueError or HTTPException."""
+    if address.startswith(UNIX):
+        line = UnixConnection(Path(address.removeprefix(UNIX)), PATIENCE_S)
+        try:
+            line.request("GET", _PAGE)
+            return line.getresponse().read(MOST_BYTES)
+        finally:
+            line.close()
+    # the operator names the address
+    with urllib.request.urlopen(address + _PAGE, timeout=PATIENCE_S) as answer:  # noqa: S310
+        return bytes(answer.read(MOST_BYTES))
 
 
 def count_errors(text: str) -> int:

@@ -23,6 +23,8 @@ from decider.contracts.files import write_atomically
 from decider.contracts.requests import CheckRequest, Outcome
 from decider.contracts.store import Profile
 from decider.contracts.vocabulary import Action, MlState
+from decider.doors.addresses import Address, read_address
+from decider.doors.secret_keeper import SecretFileError, SecretKeeper
 from decider.engine import kernels
 from decider.engine.buffers import NO_SOURCE
 from decider.engine.engine import Engine
@@ -67,7 +69,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m decider", description="One Sluice decider.")
     parser.add_argument("--node", required=True, help="name of this node, unique in all regions")
     parser.add_argument("--region", default="local")
-    parser.add_argument("--listen", default="127.0.0.1:9101", help="host:port")
     parser.add_argument(
         "--valkey",
         default=os.environ.get("VALKEY_URL"),
@@ -109,12 +110,46 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="how long the gateway waits for a decision (default: %(default)s). Checks for which"
         " there is no time are decided without the model, and those that waited longer not at all",
     )
+    _add_doors(parser)
     options = parser.parse_args(arguments)
+    options.listen = options.listen or [Address(options.data / "decider.sock")]
     if not options.valkey:
         parser.error("set VALKEY_URL, or name Valkey with --valkey")
     if options.node == REPLAY_NODE:
         parser.error(f"--node {REPLAY_NODE} is kept for replays, whose decisions are not counted")
     return options
+
+
+def _add_doors(parser: argparse.ArgumentParser) -> None:
+    """Add where to listen, and what those who ask there must know."""
+    parser.add_argument(
+        "--listen",
+        action="append",
+        type=_address,
+        metavar="ADDRESS",
+        help="unix:PATH, a socket that only this user may open, or HOST:PORT, which needs --secret;"
+        " may come several times (default: unix:DATA/decider.sock)",
+    )
+    parser.add_argument(
+        "--secret",
+        type=Path,
+        metavar="FILE",
+        help="what gateways that ask at a TCP address send in x-sluice-secret: a line for each"
+        " secret that is good, read again when it changes",
+    )
+    parser.add_argument(
+        "--metrics-token",
+        type=Path,
+        metavar="FILE",
+        help="tokens, a line each, that open /metrics alone, as Authorization: Bearer",
+    )
+
+
+def _address(text: str) -> Address:
+    try:
+        return read_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _gateway_waits(text: str) -> float:
@@ -184,6 +219,21 @@ def warm_up(engine: Engine) -> None:
     kernels.promise(table, none, 0, now)
 
 
+def _secrets_of(options: argparse.Namespace) -> SecretKeeper | None:
+    """Return the keeper of the secrets. Raise StartError for a TCP address without one."""
+    if options.secret is None:
+        if exposed := [address for address in options.listen if address.path is None]:
+            raise StartError(
+                f"whoever reaches {exposed[0]} could ask there. Listen on unix:PATH, or name with"
+                " --secret the file of the secret that your gateways send (docs/deciders.md)"
+            )
+        return None
+    try:
+        return SecretKeeper(options.secret, options.metrics_token)
+    except SecretFileError as error:
+        raise StartError(f"--secret or --metrics-token: {error}") from error
+
+
 def _identity_of(path: Path | None) -> IdentityKeeper | None:
     try:
         return IdentityKeeper(path) if path else None
@@ -213,6 +263,7 @@ class Decider:
         )
         self.known = KnownKeeper(self.engine, keys, options.data)
         self.identity = _identity_of(options.identity)
+        self.secrets = _secrets_of(options)
         self.store_sync.identity = self.identity
         self.http = HttpServer(
             self.engine,
@@ -222,6 +273,7 @@ class Decider:
             source=source.NAMED if hops is None else source.forwarded(hops),
             identity=self.identity.credentials if self.identity else None,
             gateway_s=options.gateway_waits,
+            guard=self.secrets.guard if self.secrets else None,
         )
         self.store_sync.timely = TimelyWatch(self.http.stats).status
         self._day = ""
@@ -269,6 +321,7 @@ class Decider:
             "sluice_http_refused_total": ("counter", self.http.stats.refused),
             "sluice_late_total": ("counter", self.http.stats.late),
             "sluice_undecided_total": ("counter", self.http.stats.undecided),
+            "sluice_strangers_total": ("counter", self.http.stats.strangers),
             "sluice_http_timeouts_total": ("counter", self.http.stats.timeouts),
             "sluice_refusals_explained_total": ("counter", self.teller.explained),
             "sluice_refusals_told_as_earlier_total": ("counter", self.teller.as_earlier),
@@ -293,6 +346,8 @@ class Decider:
 
     async def _watch_file(self) -> None:
         self.keeper.look_at_file()
+        if self.secrets is not None:
+            self.secrets.look()
 
     def _duty(self, step: Callable[[], Awaitable[None]], pause_s: float) -> asyncio.Task[None]:
         return asyncio.create_task(keep_doing(step, pause_s, self.store_sync.faults))
@@ -331,11 +386,11 @@ class Decider:
 
     async def _serve(self, stop: asyncio.Event, duties: list[asyncio.Task[None]]) -> None:
         self._own_share()
-        host, _, port = self.options.listen.rpartition(":")
+        where = " and ".join(map(str, self.options.listen))
         try:
-            await self.http.start(host, int(port))
-        except (OSError, ValueError) as error:
-            raise StartError(f"cannot listen on {self.options.listen}: {error}") from error
+            await self.http.start(*self.options.listen)
+        except OSError as error:
+            raise StartError(f"cannot listen on {where}: {error}") from error
         # All objects that exist now stay alive, so the collector need not look at them again.
         # Requests leave hardly any cycles, so the collector may run seldom: each run is a pause for
         # all requests.
@@ -343,8 +398,7 @@ class Decider:
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
         print(  # noqa: T201
-            f"decider {self.engine.node} listens on {self.options.listen}, config"
-            f" {self.keeper.version}",
+            f"decider {self.engine.node} listens on {where}, config {self.keeper.version}",
             flush=True,
         )
         stopped = asyncio.create_task(stop.wait())

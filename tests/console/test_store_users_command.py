@@ -103,6 +103,7 @@ def test_up_gives_each_program_its_own_address_only(own_servers: Path) -> None:
         **{name: f"sluice-{name}" for name in ("console", "worker", "ingest", "feedback")},
         "explainer": "sluice-worker",
         "gateway-agent": "sluice-gateway",
+        "console-switches": "sluice-console",
     }
     found = up.list_programs(own_servers, dict(SLUICE_PORTS), with_traffic=True)
     assert {program.name for program in found} > users.keys()
@@ -110,7 +111,9 @@ def test_up_gives_each_program_its_own_address_only(own_servers: Path) -> None:
         url = program.environment["VALKEY_URL"]
         assert url.partition("://")[2].partition(":")[0] == users.get(program.name, "")
         # only these keep anything in the database
-        uses_database = program.name in {"console", "worker", "explainer", "ingest"}
+        uses_database = program.name in {
+            *("console", "console-switches", "worker", "explainer", "ingest")
+        }
         assert ("DATABASE_URL" in program.environment) is not uses_database
         assert not any("redis://" in word for word in program.command)
     assert os.environ["VALKEY_URL"].startswith("redis://sluice-operator:")

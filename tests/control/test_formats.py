@@ -164,7 +164,9 @@ def code_before_formats(folder: Path) -> Path:
 
 
 def start(code: Path, node: str, keys: Path, folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "decider", "--node", node, "--listen", "127.0.0.1:0"]
+    command = [sys.executable, "-m", "decider", "--node", node]
+    # the older one knows no other
+    command += ["--listen", "127.0.0.1:0"] if node == "old" else []
     command += ["--data", str(folder / node), "--models", str(folder / "models")]
     command += ["--keys", str(keys), "--valkey", os.environ["VALKEY_URL"]]
     return subprocess.Popen(command, cwd=code, stdout=subprocess.DEVNULL)

@@ -13,6 +13,8 @@ import uvloop
 
 from decider.contracts.requests import CheckRequest, Decision
 from decider.contracts.vocabulary import Action, Reason, Stage
+from decider.doors.addresses import Address
+from decider.doors.guard import Guard
 from decider.http.context import Limits
 from decider.http.identity import IdentityRule
 from decider.http.server import HttpServer
@@ -148,6 +150,7 @@ async def serving(
     health: dict[str, object] | None = None,
     source: SourceRule = NAMED,
     identity: IdentityRule = None,
+    guard: Guard | None = None,
 ) -> AsyncIterator[World]:
     engine = FakeEngine()
     told = {"config_version": 7, "ml": "live"} if health is None else health
@@ -160,8 +163,9 @@ async def serving(
         source=source,
         identity=identity,
         gateway_s=60.0,
+        guard=guard,
     )
-    await server.start("127.0.0.1", 0)
+    await server.start(Address(None, "127.0.0.1", 0))
     world = World(server, engine)
     try:
         yield world
@@ -176,6 +180,7 @@ def run(
     health: dict[str, object] | None = None,
     source: SourceRule = NAMED,
     identity: IdentityRule = None,
+    guard: Guard | None = None,
 ) -> T:
     """Runs a test against a fresh server on uvloop, as in production; fails on whatever the loop
     reports.
@@ -184,7 +189,7 @@ def run(
     async def whole() -> T:
         errors: list[dict[str, object]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
-        async with serving(limits, health, source, identity) as world:
+        async with serving(limits, health, source, identity, guard) as world:
             result = await test(world)
         assert not errors, errors
         return result

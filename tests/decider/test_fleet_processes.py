@@ -4,7 +4,6 @@ one goes on by its part of the region when the store dies.
 
 from __future__ import annotations
 
-import http.client
 import random
 import signal
 import subprocess
@@ -29,6 +28,7 @@ from decider.contracts.requests import Outcome
 from decider.contracts.sealed import profiles
 from decider.contracts.store import NodeStatus, Profile
 from decider.contracts.vocabulary import Tier
+from decider.doors.unix_client import UnixConnection
 from decider.store_users.roles import Role
 from learning.training import shipped
 from tests.decider.test_process import until
@@ -52,14 +52,14 @@ class Fleet:
         self.store = redis.Redis.from_url(self.valkey.url())
         self.apps = [f"app_{t}_{a}" for t in range(TENANTS) for a in range(APPS)]
         self._fill(folder, keys)
-        self.ports = [servers.free_port(), servers.free_port()]
-        for k, port in enumerate(self.ports):
+        self.sockets = [folder / f"d{k}.sock" for k in (0, 1)]
+        for k, path in enumerate(self.sockets):
             self.running[f"d{k}"] = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "decider", "--node", f"d{k}"),
                     *(
                         "--listen",
-                        f"127.0.0.1:{port}",
+                        f"unix:{path}",
                         "--valkey",
                         self.valkey.url(role=Role.DECIDER),
                     ),
@@ -96,8 +96,8 @@ class Fleet:
         data = self.store.get(f"{store.NODE_PREFIX}d{k}")
         return None if data is None else msgspec.msgpack.decode(data, type=NodeStatus)
 
-    def connect(self) -> list[http.client.HTTPConnection]:
-        return [http.client.HTTPConnection("127.0.0.1", port, timeout=5) for port in self.ports]
+    def connect(self) -> list[UnixConnection]:
+        return [UnixConnection(path, 5) for path in self.sockets]
 
     def end(self) -> None:
         for process in self.running.values():
@@ -184,7 +184,7 @@ def test_without_the_store_each_decides_by_its_part(fleet: Fleet) -> None:
     valkey.wait(15)
 
     def alone(k: int) -> bool:
-        with closing(http.client.HTTPConnection("127.0.0.1", fleet.ports[k], timeout=5)) as found:
+        with closing(UnixConnection(fleet.sockets[k], 5)) as found:
             found.request("GET", "/metrics")
             return b"sluice_decides_alone 1" in found.getresponse().read()
 

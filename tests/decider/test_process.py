@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import http.client
 import json
 import re
 import secrets
@@ -28,6 +27,7 @@ from decider.contracts.event import Event, decode_batch
 from decider.contracts.requests import Outcome
 from decider.contracts.sealed import profiles
 from decider.contracts.store import Ack, NodeStatus, Profile
+from decider.doors.unix_client import UnixConnection
 from decider.engine.known_apps import table as known_apps
 from decider.engine.text_hash import TextHash
 from decider.node import commands
@@ -58,7 +58,7 @@ class World:
             folder / "valkey", servers.free_port(), "test", keys=folder / "users"
         )
         self.valkey.make()
-        self.ports = {"d01": servers.free_port(), "d02": servers.free_port()}
+        self.sockets = {node: folder / f"{node}.sock" for node in ("d01", "d02")}
         self.version = 0
         self.servers: dict[str, subprocess.Popen[bytes]] = {}
         self.start_valkey()
@@ -83,7 +83,7 @@ class World:
             "--node",
             node,
             "--listen",
-            f"127.0.0.1:{self.ports[node]}",
+            f"unix:{self.sockets[node]}",
             "--valkey",
             self.valkey.url(role=Role.DECIDER),
         ]
@@ -123,7 +123,7 @@ class World:
     def get(
         self, path: str, app: str | None = None, node: str = "d01"
     ) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports[node], timeout=5)
+        connection = UnixConnection(self.sockets[node], 5)
         connection.request("GET", path, headers={"x-sluice-app": app} if app else {})
         answer = connection.getresponse()
         got = answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()

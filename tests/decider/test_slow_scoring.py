@@ -68,9 +68,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             made.end(name, signal.SIGTERM)
 
 
-def ask_at_once(port: int, count: int) -> list:
+def connected(world: World) -> socket.socket:
+    line = socket.socket(socket.AF_UNIX)
+    line.connect(str(world.sockets["d01"]))
+    return line
+
+
+def ask_at_once(world: World, count: int) -> list:
     """Return the answers to one check on each of `count` connections, sent before any is read."""
-    lines = [socket.create_connection(("127.0.0.1", port)) for _ in range(count)]
+    lines = [connected(world) for _ in range(count)]
     for k, line in enumerate(lines):
         head = f"GET /v1/check/v2/orders/{k} HTTP/1.1\r\nHost: t\r\nx-sluice-app: app_{k % 50}\r\n"
         line.sendall(f"{head}\r\n".encode())
@@ -100,7 +106,7 @@ def test_more_checks_than_the_model_has_time_for_are_answered_counted_and_record
 ) -> None:
     statuses, marked, asked = Counter(), 0, 0
     for _ in range(ROUNDS):
-        answers = ask_at_once(world.ports["d01"], COUNT)
+        answers = ask_at_once(world, COUNT)
         asked += COUNT
         statuses.update(answer.status for answer in answers)
         marked += sum(answer.headers.get("sluice-late") == "true" for answer in answers)
@@ -121,7 +127,7 @@ def test_more_checks_than_the_model_has_time_for_are_answered_counted_and_record
 def test_a_decider_that_was_halted_does_not_decide_what_its_gateway_gave_up(world: World) -> None:
     checks, late, undecided = seen(world)
     decided = sum(world.status().by_action)  # type: ignore[union-attr]
-    lines = [socket.create_connection(("127.0.0.1", world.ports["d01"])) for _ in range(20)]
+    lines = [connected(world) for _ in range(20)]
     process = world.servers["decider"]
     process.send_signal(signal.SIGSTOP)
     try:

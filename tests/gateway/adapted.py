@@ -1,6 +1,7 @@
 """The examples as someone adapts them: each place that is marked "yours" gets a form of its own.
 
-Own services on own ports behind own prefixes, three deciders, TLS, an app that its certificate or,
+Own services on own ports behind own prefixes, three deciders (on TCP with a secret behind Envoy, on
+Unix sockets behind the others), TLS, an app that its certificate or,
 behind Envoy, a token of another issuer names, a load balancer in front, and limits, files and
 choices of one's own.
 """
@@ -22,7 +23,9 @@ ABOUT = '# To adapt it, change what is marked "yours".\n'
 # Own service -> its prefix; longer prefixes come first.
 PREFIXES = {"billing": "/shop/v1/billing", "shop": "/shop/v1"}
 DECIDERS = ("d01", "d02", "d03")
-NAMES = ("gateway", "envoy-check", "envoy-admin", *DECIDERS, *PREFIXES)
+NAMES = ("gateway", *DECIDERS, *PREFIXES)
+# What each adapted gateway reaches through Unix sockets: the other way than as it ships.
+SOCKETS = {"envoy": ("envoy-check", "envoy-admin"), "nginx": DECIDERS, "caddy": DECIDERS}
 # What happens without an answer: billing is refused, the shop has the local limit; Caddy, which has
 # none, lets the shop through.
 LIMITED, REFUSED = "shop", "billing"
@@ -62,7 +65,7 @@ def envoy(ports: Mapping[str, int], folder: Path) -> str:
         return ", ".join(f"{{ endpoint: {address(name)} }}" for name in names)
 
     text = render_envoy_config(
-        {**ports, "services": 1},
+        {**ports, "services": 1, **{name: folder / f"{name}.sock" for name in SOCKETS["envoy"]}},
         folder / "sluice-access.json",
         folder / tokens.JWKS_FILE,
         folder / "rules" / "rules.json",
@@ -102,6 +105,10 @@ def envoy(ports: Mapping[str, int], folder: Path) -> str:
         "- lb_endpoints: # yours: every decider",
         "\n\n",
         f"- lb_endpoints: [{endpoints(*DECIDERS)}]",
+    )
+    text = re.sub(r" +# yours, where deciders listen on TCP.*\n", "", text)
+    text = re.sub(
+        r"# (request_headers_to_add:\n +)# ( - \{ header: \{ key: x-sluice-secret)", r"\1 \2", text
     )
     clusters = "".join(
         f"    - {{ name: {name}, connect_timeout: 1s, type: STATIC, load_assignment:"
@@ -154,10 +161,17 @@ def _tls_of_envoy(folder: Path) -> str:
 
 def nginx(ports: Mapping[str, int], folder: Path) -> str:
     def upstream(name: str, *servers: str) -> str:
-        each = "".join(f"        server 127.0.0.1:{ports[server]};\n" for server in servers)
+        each = "".join(f"        server {place(server)};\n" for server in servers)
         return f"    upstream {name} {{\n{each}        keepalive 64;\n    }}\n"
 
+    def place(name: str) -> str:
+        on_socket = name in SOCKETS["nginx"]
+        return f"unix:{folder}/{name}.sock" if on_socket else f"127.0.0.1:{ports[name]}"
+
     text = example("nginx")
+    text = re.sub(
+        r" +# yours: a file of one line.*\n +include sluice-secret.conf; # yours.*\n", "", text
+    )
     hashed = upstream("deciders", *DECIDERS).replace(
         "{", "{\n        hash $ssl_client_s_dn consistent;", 1
     )
@@ -266,8 +280,10 @@ def caddy(ports: Mapping[str, int], folder: Path) -> str:
     text = re.sub(
         r"request>headers>X-Api-Key delete # yours.*", "request>headers>X-Secret delete", text
     )
-    where = " ".join(f"127.0.0.1:{ports[name]}" for name in DECIDERS)
+    where = " ".join(f"unix/{folder}/{name}.sock" for name in SOCKETS["caddy"])
+    text = re.sub(r"\t+# yours: every decider of this.*\n", "", text)
     text = re.sub(r"forward_auth .* # yours.*", f"forward_auth {where} {{", text)
+    text = re.sub(r"\t+header_up X-Sluice-Secret.*\n", "", text)
     services = "".join(
         f"\t\t@{name} vars {{service}} {name}\n\t\treverse_proxy @{name} 127.0.0.1:{ports[name]}\n"
         for name in PREFIXES

@@ -245,7 +245,7 @@ def main() -> None:
         running.envoy(Path(folder), trusted_hops=1) as gateway,
     ):
         for node in ("d01", "d02"):
-            gateway.start(node, stub(node, gateway.ports[node]))
+            gateway.start(node, stub(gateway, node))
         until(lambda: running.both_asked(gateway), "both deciders")
         fuzz.run(gateway, options.seconds)
     print(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import sys
 import time
@@ -52,26 +51,25 @@ def publish(client: redis.Redis, keys: Path) -> None:
     client.set(store.CONFIG_KEY, config.sign(document(), key))
 
 
-def decider(folder: Path, node: str, port: int, *, reads_credentials: bool = False) -> list[str]:
+def decider(
+    folder: Path, node: str, gateway: Gateway, *, reads_credentials: bool = False
+) -> list[str]:
     """The command of a decider whose data lie in `folder`. `reads_credentials`: it verifies them
     itself, as the shipped identity.toml says.
     """
-    where = ["--node", node, "--listen", f"127.0.0.1:{port}", "--data", str(folder / node)]
+    where = ["--node", node, "--listen", gateway.address(node), "--data", str(folder / node)]
+    where += [] if node in gateway.sockets else ["--secret", str(gateway.secret)]
     where += ["--models", str(folder / "models"), "--keys", str(folder / "keys")]
     shared = ["--valkey", store_url(Role.DECIDER), "--capacity", "20000", *PATIENT]
     identity = ["--identity", str(identity_file(folder))] if reads_credentials else []
     return [sys.executable, "-m", "decider", *where, *shared, *identity]
 
 
-def is_healthy(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
+def is_healthy(gateway: Gateway, node: str) -> bool:
     try:
-        connection.request("GET", "/healthz")
-        return connection.getresponse().status == 200
+        return gateway.ask_decider(node, "/healthz", 1)[0] == 200
     except OSError:
         return False
-    finally:
-        connection.close()
 
 
 @contextmanager
@@ -89,12 +87,12 @@ def with_deciders(
     publish(client, folder / "keys")
     with started as gateway:
         for node in nodes:
-            port = gateway.ports[node]
-            gateway.start(node, decider(folder, node, port, reads_credentials=reads_credentials))
+            program = decider(folder, node, gateway, reads_credentials=reads_credentials)
+            gateway.start(node, program)
         log = ["--log", str(gateway.log), "--valkey", store_url(Role.FEEDBACK)]
         gateway.start("feedback", [sys.executable, "-m", "decider.node.feedback", *log])
         for node in nodes:
-            until(lambda port=gateway.ports[node]: is_healthy(port), node, START_S)
+            until(lambda node=node: is_healthy(gateway, node), node, START_S)
         until(lambda: decides(gateway), "the gateway's first answers", 30.0)
         yield gateway, client
     client.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import shutil
 import ssl
@@ -11,13 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from console.local import gateway, servers
 from decider.contracts.files import write_atomically
+from decider.doors.unix_client import UnixConnection
 from decider.gateway import envoy as envoy_rules
 from decider.gateway import nginx as nginx_rules
 from decider.gateway.rules import Held
@@ -28,7 +30,11 @@ HERE = Path(__file__).parent
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 CADDY = shutil.which("caddy")
 FILES = {"envoy": "envoy.yaml", "nginx": "nginx.conf", "caddy": "Caddyfile"}
-NAMES = ("gateway", "envoy-check", "envoy-admin", "d01", "d02", "services")
+NAMES = ("gateway", "d01", "d02", "services")
+# What the example of each gateway reaches through Unix sockets.
+SOCKETS = ("envoy-check", "envoy-admin", "d01", "d02")
+# What gateways send to deciders that listen on TCP.
+SECRET = "s3cret-of-the-gateways-of-this-test"
 
 
 class Answer(NamedTuple):
@@ -54,6 +60,11 @@ class Answer(NamedTuple):
         """What the gateway named to the stub as the app."""
         return self.headers["ratelimit-policy"].split(";")[3]
 
+    @property
+    def secret(self) -> str:
+        """Whose secret the gateway sent to the stub: "gateway", "other" or "none"."""
+        return self.headers["ratelimit-policy"].split(";")[4]
+
 
 @dataclass
 class Gateway:
@@ -65,6 +76,42 @@ class Gateway:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     tls: ssl.SSLContext | None = None
     """How to speak to it where it wants TLS."""
+    sockets: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def secret(self) -> Path:
+        """The file of the secret that deciders on TCP know."""
+        return self.log.parent / "gateways.secret"
+
+    @property
+    def places(self) -> dict[str, int | Path]:
+        """What its configuration names, as it reaches it."""
+        return {**self.ports, **self.sockets}
+
+    def address(self, node: str) -> str:
+        """Where a decider of it listens."""
+        path = self.sockets.get(node)
+        return f"unix:{path}" if path else f"127.0.0.1:{self.ports[node]}"
+
+    def ask_decider(self, node: str, path: str, timeout: float = 5) -> tuple[int, bytes]:
+        """Ask a decider itself. Raise OSError while it is not there."""
+        socket_path = self.sockets.get(node)
+        line = (
+            UnixConnection(socket_path, timeout)
+            if socket_path
+            else http.client.HTTPConnection("127.0.0.1", self.ports[node], timeout=timeout)
+        )
+        with closing(line):
+            line.request("GET", path, headers={"x-sluice-secret": SECRET})
+            answer = line.getresponse()
+            return answer.status, answer.read()
+
+    def has_decider(self, node: str) -> bool:
+        """Whether a decider, or a stub of one, answers."""
+        try:
+            return self.ask_decider(node, "/healthz")[0] > 0
+        except OSError:
+            return False
 
     def get(
         self,
@@ -101,7 +148,7 @@ class Gateway:
 
     def admin(self, path: str) -> str:
         """A page of Envoy's admin interface."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports["envoy-admin"], timeout=5)
+        connection = UnixConnection(self.sockets["envoy-admin"], 5)
         connection.request("GET", path)
         text = connection.getresponse().read().decode()
         connection.close()
@@ -115,7 +162,10 @@ class Gateway:
     def start(self, name: str, command: list[str]) -> None:
         with (self.log.parent / f"{name}.err").open("wb") as errors:
             self.processes[name] = subprocess.Popen(
-                command, stdout=subprocess.DEVNULL, stderr=errors
+                command,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                env={**os.environ, "SLUICE_SECRET": SECRET},
             )
 
     def kill(self, name: str) -> None:
@@ -137,11 +187,24 @@ class Gateway:
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
 
-def made(folder: Path, log: str = "sluice-access.json", names: Sequence[str] = NAMES) -> Gateway:
-    """A gateway to be started, with free ports and a key for its clients."""
+def made(
+    folder: Path,
+    log: str = "sluice-access.json",
+    names: Sequence[str] = NAMES,
+    sockets: Sequence[str] = (),
+) -> Gateway:
+    """A gateway to be started, with free ports, a key for its clients, and the secret of its
+    deciders.
+    """
     tokens.ensure_keys(folder)
     signer = Signer(folder / tokens.KEY_FILE)
-    return Gateway({name: servers.free_port() for name in names}, folder / log, signer)
+    ports = {name: servers.free_port() for name in names if name not in sockets}
+    paths = {name: folder / f"{name}.sock" for name in sockets}
+    it = Gateway(ports, folder / log, signer, sockets=paths)
+    it.secret.touch(mode=0o600)
+    it.secret.write_text(f"{SECRET}\n")
+    (folder / "sluice-secret.conf").write_text(f'proxy_set_header X-Sluice-Secret "{SECRET}";\n')
+    return it
 
 
 def identity_file(folder: Path) -> Path:
@@ -166,8 +229,8 @@ def until(true: Callable[[], bool], what: str, within_s: float = 15.0) -> None:
         time.sleep(0.05)
 
 
-def stub(name: str, port: int) -> list[str]:
-    return [sys.executable, str(HERE / "stub_decider.py"), name, str(port)]
+def stub(gateway: Gateway, node: str) -> list[str]:
+    return [sys.executable, str(HERE / "stub_decider.py"), node, gateway.address(node)]
 
 
 def both_asked(gateway: Gateway) -> bool:
@@ -191,6 +254,8 @@ def as_test(name: str, text: str, folder: Path) -> str:
             for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
         head = f"pid {folder}/pid;\nerror_log stderr;\ndaemon off;\n"
+        # its workers may then open sockets that are the deciders' user's alone
+        head += "user root;\n" if os.geteuid() == 0 else ""
         return head + text.replace("http {", "http {\n" + temporary, 1)
     return text
 
@@ -218,11 +283,11 @@ def envoy(
     `patience` replaces the 15 ms that a check may take, which a busy test machine does not always
     give a stub. `adapt` changes the configuration further.
     """
-    running = made(folder, "envoy-access.json")
+    running = made(folder, "envoy-access.json", sockets=SOCKETS)
     rules = rules_file(folder)
     write_atomically(rules, envoy_rules.render(Held()))
     jwks = folder / tokens.JWKS_FILE
-    text = gateway.render_envoy_config(running.ports, running.log, jwks, rules, trusted_hops)
+    text = gateway.render_envoy_config(running.places, running.log, jwks, rules, trusted_hops)
     with around(running, "envoy", adapt(text.replace("0.015s", patience))):
         yield running
 
@@ -284,6 +349,6 @@ def with_stubs(started: AbstractContextManager[Gateway]) -> Iterator[Gateway]:
     """A gateway and two deciders that answer as told, once requests meet both."""
     with started as running:
         for node in ("d01", "d02"):
-            running.start(node, stub(node, running.ports[node]))
+            running.start(node, stub(running, node))
         until(lambda: both_asked(running), "both deciders")
         yield running

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from console.local import servers
 from tests.gateway import running
 from tests.gateway.running import Gateway, until
 
@@ -16,7 +15,7 @@ Adapt = Callable[[str], str]
 
 
 def stubbed(gateway: Gateway, node: str) -> list[str]:
-    return running.stub(node, gateway.ports[node])
+    return running.stub(gateway, node)
 
 
 def envoy(
@@ -43,5 +42,5 @@ def _with_deciders(started: AbstractContextManager[Gateway], start: Start) -> It
         for node in ("d01", "d02"):
             gateway.start(node, start(gateway, node))
         for node in ("d01", "d02"):
-            until(lambda node=node: not servers.is_free(gateway.ports[node]), node)  # type: ignore[misc]
+            until(lambda node=node: gateway.has_decider(node), node)  # type: ignore[misc]
         yield gateway

@@ -1,14 +1,18 @@
-"""Answers checks by the app's name alone: `python stub_decider.py NAME PORT`. For answers and
-faults a real one shows rarely. It believes every token.
+"""Answers checks by the app's name alone: `python stub_decider.py NAME ADDRESS`. For answers and
+faults a real one shows rarely. It believes every token. ADDRESS: unix:PATH or HOST:PORT.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import os
+import socket
+import socketserver
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 STATUS = {"defer": 429, "shed": 503, "block": 403, "malformed": 400}
 
@@ -20,6 +24,16 @@ def app_in(credential: str) -> str:
         return str(json.loads(base64.urlsafe_b64decode(claims + "=="))["sub"])
     except (IndexError, ValueError, KeyError):
         return ""
+
+
+NAMED = ("source", "service", "app")
+
+
+def whose(secret: str | None) -> str:
+    """Whose secret this is; never the secret itself, which would stand in the gateway's log."""
+    if secret is None:
+        return "none"
+    return "gateway" if secret == os.environ.get("SLUICE_SECRET") else "other"
 
 
 class Stub(BaseHTTPRequestHandler):
@@ -44,7 +58,8 @@ class Stub(BaseHTTPRequestHandler):
             "sluice-app": app,
             # every gateway hands this field on
             "ratelimit-policy": '"named";'
-            + ";".join(seen.get(f"x-sluice-{name}", "") for name in ("source", "service", "app")),
+            + ";".join(seen.get(f"x-sluice-{name}", "") for name in NAMED)
+            + f";{whose(seen.get('x-sluice-secret'))}",
         }
         if app == "late":
             fields["sluice-late"] = "true"
@@ -74,5 +89,25 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 1024  # as a decider's; the usual 5 drops connections of a burst
 
 
+class UnixServer(Server):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        """Bind without asking for the host's name, which a path is not."""
+        socketserver.TCPServer.server_bind(self)
+
+
+class UnixStub(Stub):
+    disable_nagle_algorithm = False  # which only TCP has
+
+
+def server(address: str) -> Server:
+    if (path := address.removeprefix("unix:")) != address:
+        Path(path).unlink(missing_ok=True)
+        return UnixServer(path, UnixStub)  # type: ignore[arg-type]
+    host, _, port = address.rpartition(":")
+    return Server((host, int(port)), Stub)
+
+
 if __name__ == "__main__":
-    Server(("127.0.0.1", int(sys.argv[2])), Stub).serve_forever()
+    server(sys.argv[2]).serve_forever()

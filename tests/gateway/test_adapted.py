@@ -63,13 +63,13 @@ def world(
     if not INSTALLED[name]:
         pytest.skip(f"{name} is not installed")
     speaks = certificates.write(folder, APPS)
-    it = World(name, running.made(folder, names=adapted.NAMES), speaks)
-    ports = it.gateway.ports
+    names, sockets = adapted.NAMES, adapted.SOCKETS[name]
+    it = World(name, running.made(folder, names=names, sockets=sockets), speaks)
     write_rules(folder)
-    text = adapted.ADAPT[name](ports, folder).replace("0.015s", "0.5s")
+    text = adapted.ADAPT[name](it.gateway.places, folder).replace("0.015s", "0.5s")
     # before the gateway, whose small limits would be used up while none answers
     for node in adapted.DECIDERS:
-        it.gateway.start(node, stub(node, ports[node]))
+        it.gateway.start(node, stub(it.gateway, node))
     with running.around(it.gateway, name, text, tuple(adapted.PREFIXES)):
         until(lambda: met(it) == set(adapted.DECIDERS), "all deciders")
         yield it
@@ -179,7 +179,7 @@ def without_deciders(world: World) -> Iterator[None]:
         yield
     finally:
         for node in adapted.DECIDERS:
-            world.gateway.start(node, stub(node, world.gateway.ports[node]))
+            world.gateway.start(node, stub(world.gateway, node))
         until(lambda: met(world) == set(adapted.DECIDERS), "all deciders")
 
 

@@ -217,7 +217,7 @@ def test_a_killed_deciders_apps_are_asked_within_the_15_ms_of_the_shipped_config
             gateway.kill("d01")
             found = [home(gateway, app) for app in moving]
             unasked.append(found.count(None))
-            gateway.start("d01", stub("d01", gateway.ports["d01"]))
+            gateway.start("d01", stub(gateway, "d01"))
             until(lambda: home(gateway, moving[0]) == "d01", "the decider's return")
         # the three calmest rounds: a busy machine does not always give 15 ms
         assert sum(sorted(unasked)[:3]) <= 1
@@ -246,5 +246,5 @@ def test_killed_deciders_apps_move_and_with_none_left_the_gateways_own_limit_hol
         assert refused[0].headers["content-type"] == "application/problem+json"
         assert gateway.get("modest").status == 200
 
-        gateway.start("d02", stub("d02", gateway.ports["d02"]))
+        gateway.start("d02", stub(gateway, "d02"))
         until(lambda: "sluice-decision" in gateway.get("hungry").headers, "the decider's return")

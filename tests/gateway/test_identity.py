@@ -44,7 +44,7 @@ def named_by_gateway(gateway: Gateway, node: str) -> list[str]:
 
 
 def _stub(gateway: Gateway, node: str) -> list[str]:
-    return [sys.executable, "-m", "tests.gateway.stub_identity", str(gateway.ports[node])]
+    return [sys.executable, "-m", "tests.gateway.stub_identity", gateway.address(node)]
 
 
 @pytest.fixture(scope="module", params=GATEWAYS)
@@ -80,10 +80,7 @@ def decided(gateway: Gateway, *nodes: str) -> list[str]:
     """The apps of all requests that these deciders decided, or all of them."""
     found: list[str] = []
     for node in nodes or ("d01", "d02"):
-        with socket.create_connection(("127.0.0.1", gateway.ports[node]), 5) as client:
-            client.sendall(b"GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
-            data = b"".join(iter(lambda: client.recv(1 << 20), b""))
-        found += json.loads(data.partition(b"\r\n\r\n")[2])["apps"]
+        found += json.loads(gateway.ask_decider(node, "/healthz")[1])["apps"]
     return found
 
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.parts
 def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     with running.envoy(tmp_path_factory.mktemp("paths"), trusted_hops=1) as gateway:
         for node in ("d01", "d02"):
-            gateway.start(node, stub(node, gateway.ports[node]))
+            gateway.start(node, stub(gateway, node))
         until(lambda: running.both_asked(gateway), "both deciders")
         with closing(Client(gateway.ports["gateway"], gateway.signer)) as client:
             yield client

@@ -153,7 +153,7 @@ def test_with_a_decider_alive_it_refuses_by_itself_and_every_route_is_asked(
     gateway: Gateway,
 ) -> None:
     for node in ("d01", "d02"):
-        gateway.start(node, running.stub(node, gateway.ports[node]))
+        gateway.start(node, running.stub(gateway, node))
     until(lambda: running.both_asked(gateway), "both deciders")
     for path in (LIMITED, REFUSED, PASSED):
         assert gateway.get("app-later", path).headers["sluice-decision"].startswith("dec_")

@@ -58,12 +58,13 @@ def moving(gateway: Gateway, settings) -> Iterator[Feedback]:
     settings.VALKEY_URL = os.environ["VALKEY_URL"]
     client = redis.Redis.from_url(os.environ["VALKEY_URL"])
     client.flushdb()
-    admin = f"http://127.0.0.1:{gateway.ports['envoy-admin']}"
     made = Feedback(
         Tail(gateway.log),
         client,
         watch=GatewayWatch("edge", PATIENCE_S),
-        statistics=EnvoyStatistics(admin) if is_envoy(gateway) else None,
+        statistics=EnvoyStatistics(f"unix:{gateway.sockets['envoy-admin']}")
+        if is_envoy(gateway)
+        else None,
     )
     yield made
     made.tail.close()

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -55,7 +55,10 @@ UP_WITHIN_S = 240.0
 
 
 # Programs that start with the deciders; the others start when these are up.
-WITH_DECIDERS = ("services", "gateway-agent", "envoy", "feedback", "console")
+WITH_DECIDERS = (
+    *("services", "gateway-agent", "envoy", "feedback"),
+    *("console", "console-switches", "console-front"),
+)
 # Signals that ask to stop: of Ctrl-C, of a service manager, and of a terminal that closes.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -131,8 +134,16 @@ class Command(BaseCommand):
         rules = known_programs.gateway_rules_path(var)
         # Envoy does not start without the file; the agent replaces it
         write_atomically(rules, envoy_rules.render(Held()))
-        text = gateway.render_envoy_config(ports, log, jwks, rules)
+        places: dict[str, int | Path] = {**ports, **known_programs.gateway_sockets(var)}
+        text = gateway.render_envoy_config(places, log, jwks, rules)
         (var / "run" / "envoy.yaml").write_text(text)
+        known_programs.console_config_path(var).write_text(
+            gateway.render_console_config(
+                ports["console"],
+                known_programs.console_sockets(var),
+                trusted_hops=int(settings.SLUICE_BEHIND_PROXY),
+            )
+        )
         # supervisord holds the lock too, so it becomes free only when the last program has ended
         supervisor.start(keep_open=[lock.fileno()])
         prepared = are_deciders_prepared(var)
@@ -160,7 +171,8 @@ class Command(BaseCommand):
             CommandError: when something does not come up in time.
             SuperviseError: when the supervisor refuses or is gone.
         """
-        health = {node: (ports[node], "/healthz") for node in known_programs.DECIDERS}
+        sockets = known_programs.gateway_sockets(supervisor.var)
+        health = {node: (sockets[node], "/healthz") for node in known_programs.DECIDERS}
         if not known_programs.is_compiled(supervisor.var):
             self.say(
                 "The first decider compiles its code, about half a minute; the others then load"
@@ -172,13 +184,18 @@ class Command(BaseCommand):
             self.wait_until_up(supervisor, {first: health[first]})
             known_programs.mark_compiled(supervisor.var)
         supervisor.run(*known_programs.DECIDERS, *WITH_DECIDERS)
-        self.wait_until_up(supervisor, {"console": (ports["console"], "/login"), **health})
+        # the front sends the one to the console's workers, the other to those of the switches
+        pages = {"console": "/", "console-switches": "/login"}
+        console = {name: (ports["console"], path) for name, path in pages.items()}
+        self.wait_until_up(supervisor, {**console, **health})
         supervisor.run(*(program.name for program in supervisor.programs))
 
-    def wait_until_up(self, supervisor: Supervisor, wanted: dict[str, tuple[int, str]]) -> None:
+    def wait_until_up(
+        self, supervisor: Supervisor, wanted: Mapping[str, tuple[int | Path, str]]
+    ) -> None:
         """Wait until each program serves its page; print troubles meanwhile.
 
-        `wanted` holds the port and path of the page by the name of the program.
+        `wanted` holds port or socket, and path, of the page by the name of the program.
 
         Raises:
             CommandError: when a program does not come up in time; it names the log.

@@ -1,0 +1,1 @@
+"""A decider's doors: where it listens, and what those who ask there must know."""
