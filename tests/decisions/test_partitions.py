@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from decisions import tasks
 from decisions.models import Decision
-from decisions.store import copy_format, partitions, worker
+from decisions.store import copy_format, partitions, rows
 from explain import tasks as explain_tasks
 from explain.models import EXPLANATIONS
 from tests.decisions.factory import event
@@ -26,7 +26,7 @@ def rows_of(table: str) -> int:
 
 def store_at(day: date) -> None:
     at = datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
-    worker.copy_events([event(at=at)], copy_format.Texts())
+    rows.copy_events([event(at=at)], copy_format.Texts())
 
 
 @pytest.mark.parametrize("table", [partitions.DECISIONS, EXPLANATIONS])

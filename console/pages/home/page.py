@@ -25,11 +25,14 @@ from decider.contracts.vocabulary import Action
 from decisions.models import Decision
 from decisions.outcomes import disputes
 from decisions.search import lookup
+from decisions.store import buried, ledger
 from explain.models import Explanation
 from explain.shap import backlog
 from monitoring import attention, fleet, guardrails
-from monitoring.attention import AttentionItem, Explained, Facts
+from monitoring.attention import Explained, Facts
+from monitoring.attention_item import AttentionItem
 from monitoring.fleet import Fleet, ServiceLoad
+from monitoring.storing import Storing
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser
@@ -127,7 +130,14 @@ def home_page(user: AbstractUser, asked: str = "", now: float | None = None) -> 
     progress = backlog.measure_progress(at)
     explained, old_disputes = _explained(at, progress), _old_disputes(at)
     items = attention.find(
-        Facts(report, over=over, targets=targets, explained=explained, old_disputes=old_disputes)
+        Facts(
+            report,
+            over=over,
+            targets=targets,
+            explained=explained,
+            old_disputes=old_disputes,
+            storing=_storing(at),
+        )
     )
     may_audit = user.has_perm("control.view_audit")
     return Home(
@@ -349,6 +359,13 @@ def _explained(at: float, progress: backlog.BacklogProgress) -> Explained:
     return Explained(waiting.count(), refusals.count(), mismatches, progress.oldest_s)
 
 
+def _storing(at: float) -> Storing:
+    """Return how many sampled decisions are not stored, and why."""
+    waiting = buried.waiting()
+    newest = waiting.newest_at.timestamp() if waiting.newest_at else 0.0
+    return Storing(at, waiting.count, newest, ledger.lost_lately())
+
+
 def _old_disputes(at: float) -> tuple[int, float]:
     """Return how many disputes wait too long, and the age of the oldest, seconds."""
     waiting = disputes.waiting(datetime.fromtimestamp(at, UTC))
@@ -363,6 +380,7 @@ _PLACES = {
     "switches": ("switches", ""),
     "propagation": ("switches", "#propagation"),
     "ingest": ("home", "#ingest"),
+    "storing": ("storing", ""),
     "services": ("home", "#services"),
     "guardrails": ("home", "#guardrails"),
     "lookup": ("lookup", ""),

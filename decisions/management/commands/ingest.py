@@ -47,9 +47,7 @@ class Command(BaseCommand):
             redis.RedisError
         ):  # leaving is a courtesy; a name left behind does no harm
             worker.leave()
-        self.stdout.write(
-            f"ingest {name} stopped after {worker.rows} rows, {worker.dead} batches buried"
-        )
+        self.stdout.write(f"ingest {name} stopped after {worker.rows} rows, {worker.buried} buried")
 
 
 def _client() -> redis.Redis:
