@@ -20,11 +20,38 @@ class Storing:
     """When the last of them came, unix seconds."""
     lost: int = 0
     """Those gone from the stream, of deciders that lost some within a day."""
+    stopped: int = 0
+    """What has stopped for lack of disk: 0 nothing, 1 storing admits, 2 storing any decision, 3
+    changes, too (`control.disk.Room`).
+    """
+    left: float = 0.0
+    """Gigabytes of disk that are left."""
 
 
 def find(storing: Storing) -> list[AttentionItem]:
     """Return the lines about storing."""
-    return [*_buried(storing), *_lost(storing)]
+    return [*_disk(storing), *_buried(storing), *_lost(storing)]
+
+
+# What stops at each level.
+_STOPPED = (
+    "",
+    "Admits are no longer stored; refusals are.",
+    "No decision is stored any more.",
+    "No decision is stored, and nothing can be changed but from a shell.",
+)
+
+
+def _disk(storing: Storing) -> list[AttentionItem]:
+    if not storing.stopped:
+        return []
+    # chosen: below traffic that is decided blindly (90), as deciding goes on
+    title = f"The disk has {storing.left:.1f} GB left for Sluice"
+    detail = (
+        f"{_STOPPED[storing.stopped]} Deciders go on, and all is counted. Free disk, keep fewer"
+        " days, or raise SLUICE_DISK_GB."
+    )
+    return [AttentionItem(86 + storing.stopped, "alert", title, detail, "SRE", "storing")]
 
 
 def _buried(storing: Storing) -> list[AttentionItem]:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from django.db import connection, transaction
 from django.utils import timezone
 
+from control import disk
 from control.audit.actors import Actor
 from control.errors import Refused
 from control.models import AuditEntry, ConfigVersion
@@ -86,8 +87,11 @@ def append(
     at: datetime | None = None,
 ) -> AuditEntry:
     """Append one entry to the chain and return it. Call it in the transaction of the change that
-    the entry describes. Raise Refused when the reason is empty or cannot be stored.
+    the entry describes. Raise Refused when the reason is empty or cannot be stored, and when only
+    the disk's reserve is left.
     """
+    # first, as it may measure: nobody waits for the lock meanwhile
+    disk.check_room_for_changes(by)
     # before the last entry is read: two that read the same one would fork the chain
     lock()
     entry = _next(

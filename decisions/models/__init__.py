@@ -3,7 +3,7 @@ disputes.
 """
 
 from decisions.models.decision import Decision, IngestedBatch, ReplayedDecision, utc
-from decisions.models.ingest import BuriedEvent, DeciderRun
+from decisions.models.ingest import BuriedEvent, DeciderRun, DroppedDay
 from decisions.models.outcome import Dispute, Outcome
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "DeciderRun",
     "Decision",
     "Dispute",
+    "DroppedDay",
     "IngestedBatch",
     "Outcome",
     "ReplayedDecision",

@@ -58,7 +58,8 @@ class BuriedEvent(models.Model):
 
 class DeciderRun(models.Model):
     """How many events one run of a decider sampled, from its start to its last batch that arrived,
-    and what became of them: sent = stored + buried + discarded + lost + on their way.
+    and what became of them: sent = stored + buried + discarded + withheld + lost + on
+    their way.
     """
 
     run = models.UUIDField(primary_key=True)
@@ -73,6 +74,8 @@ class DeciderRun(models.Model):
     buried = models.BigIntegerField(default=0)
     """Those that wait in `BuriedEvent`."""
     discarded = models.BigIntegerField(default=0)
+    withheld = models.BigIntegerField(default=0)
+    """Not stored for lack of disk; they are in the counts of decisions all the same."""
     lost = models.BigIntegerField(default=0)
     """Sent and gone from the stream before they were stored: trimmed, or lost with the store."""
     lost_at = models.DateTimeField(null=True)
@@ -99,4 +102,25 @@ class DeciderRun(models.Model):
     @property
     def on_their_way(self) -> int:
         """Sent and not known to be stored or lost."""
-        return self.sent - self.stored - self.buried - self.discarded - self.lost
+        known = self.stored + self.buried + self.discarded + self.withheld + self.lost
+        return self.sent - known
+
+
+class DroppedDay(models.Model):
+    """A day's partition that retention dropped."""
+
+    name = models.TextField()
+    """Of the table."""
+    day = models.DateField()
+    rows = models.BigIntegerField()
+    size = models.BigIntegerField()
+    """Bytes, with its indexes."""
+    why = models.TextField(choices=[("age", "Age"), ("size", "Disk budget")])
+    dropped_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        ordering = ["-dropped_at", "-id"]
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.day}"

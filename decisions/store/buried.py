@@ -191,7 +191,7 @@ def _account(row: BuriedEvent, stored: int, bad: list[Bad]) -> None:
         kept = bury_events(batch, row.entry, bad)
         ledger.note([ledger.Arrived(batch, stored, kept, len(bad) - kept)])
     else:
-        ledger.settle_buried([row.run], stored=[1])
+        ledger.settle_buried([row.run], stored=True)
     BuriedEvent.objects.filter(pk=row.pk).delete()
 
 
@@ -203,8 +203,7 @@ def _keep(row: BuriedEvent, reason: str) -> None:
 
 def _forget(rows: Sequence[BuriedEvent]) -> None:
     BuriedEvent.objects.filter(pk__in=[row.pk for row in rows]).delete()
-    runs = [row.run for row in rows if not row.whole]
-    ledger.settle_buried(runs, stored=[0] * len(runs))
+    ledger.settle_buried((row.run for row in rows if not row.whole), stored=False)
 
 
 def _note(action: str, summary: str, rows: Sequence[BuriedEvent], by: Actor, reason: str) -> None:

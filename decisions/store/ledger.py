@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
 from datetime import timedelta
 
 import redis
@@ -25,7 +25,7 @@ from decisions.models import DeciderRun
 log = logging.getLogger("sluice.ingest")
 
 _TABLE = DeciderRun._meta.db_table
-_COLUMNS = ("run", "node", "dropped", "sent", "stored", "buried", "discarded")
+_COLUMNS = ("run", "node", "dropped", "sent", "stored", "buried", "discarded", "withheld")
 # How long a loss has a line on home: a day, as long as somebody may look for it.
 LOSS_SHOWN = timedelta(days=1)
 
@@ -38,30 +38,47 @@ class Arrived:
     stored: int
     buried: int
     discarded: int = 0
+    withheld: int = 0
+
+    @property
+    def events(self) -> int:
+        """All of its events."""
+        return self.stored + self.buried + self.discarded + self.withheld
+
+
+@dataclass(slots=True)
+class _Counted:
+    """Sums over the batches of one run, in the order of `_COLUMNS` after the run."""
+
+    node: str
+    dropped: int = 0
+    sent: int = 0
+    stored: int = 0
+    buried: int = 0
+    discarded: int = 0
+    withheld: int = 0
 
 
 def note(arrived: Sequence[Arrived]) -> None:
     """Count these batches within the transaction that stores them, as its last statement: rows of
     one run are locked only until its commit.
     """
-    found: dict[bytes, list[int | str]] = {}
+    found: dict[bytes, _Counted] = {}
     for one in arrived:
         batch = one.batch
         if not batch.run:
             continue
-        sent = batch.first + one.stored + one.buried + one.discarded
-        row = found.setdefault(batch.run, [batch.node, 0, 0, 0, 0, 0])
-        more = (batch.dropped, sent, one.stored, one.buried, one.discarded)
-        _, dropped, most, *sums = row
-        row[1:] = [
-            max(int(dropped), more[0]),
-            max(int(most), more[1]),
-            *(int(a) + b for a, b in zip(sums, more[2:], strict=True)),
-        ]
+        row = found.setdefault(batch.run, _Counted(batch.node))
+        row.dropped = max(row.dropped, batch.dropped)
+        row.sent = max(row.sent, batch.first + one.events)
+        row.stored += one.stored
+        row.buried += one.buried
+        row.discarded += one.discarded
+        row.withheld += one.withheld
     if not found:
         return
     # sorted, so that two workers lock shared rows in one order and cannot deadlock
-    rows = [(uuid.UUID(bytes=run), *row) for run, row in sorted(found.items())]
+    rows = [(uuid.UUID(bytes=run), *astuple(row)) for run, row in sorted(found.items())]
     places = ", ".join(["(" + ", ".join(["%s"] * len(_COLUMNS)) + ", 0)"] * len(rows))
     with connection.cursor() as cursor:
         cursor.execute(
@@ -69,7 +86,8 @@ def note(arrived: Sequence[Arrived]) -> None:
             "ON CONFLICT (run) DO UPDATE SET last_at = now(), "
             "dropped = greatest(t.dropped, excluded.dropped), "
             "sent = greatest(t.sent, excluded.sent), stored = t.stored + excluded.stored, "
-            "buried = t.buried + excluded.buried, discarded = t.discarded + excluded.discarded",
+            "buried = t.buried + excluded.buried, discarded = t.discarded + excluded.discarded, "
+            "withheld = t.withheld + excluded.withheld",
             [value for row in rows for value in row],
         )
 
@@ -88,7 +106,7 @@ def settle(client: redis.Redis) -> None:
     for run in unsure:
         missing = run.on_their_way
         changed = DeciderRun.objects.filter(
-            pk=run.pk, sent=run.sent, stored=run.stored, buried=run.buried, discarded=run.discarded
+            pk=run.pk, **{name: getattr(run, name) for name in _COLUMNS[3:]}
         ).update(lost=F("lost") + missing, lost_at=now if missing > 0 else run.lost_at)
         if changed and missing > 0:
             log.error(
@@ -101,7 +119,7 @@ def settle(client: redis.Redis) -> None:
 
 
 def _accounted() -> models.expressions.CombinedExpression:
-    return F("stored") + F("buried") + F("discarded") + F("lost")
+    return F("stored") + F("buried") + F("discarded") + F("withheld") + F("lost")
 
 
 def _handed_out(client: redis.Redis) -> bool:
@@ -112,11 +130,14 @@ def _handed_out(client: redis.Redis) -> bool:
     return True
 
 
-def settle_buried(runs: Sequence[uuid.UUID | None], *, stored: Sequence[int]) -> None:
-    """Count buried events that are stored now (`stored` 1 for each, else 0: discarded)."""
-    for run, kept in zip(runs, stored, strict=True):
+def settle_buried(runs: Iterable[uuid.UUID | None], *, stored: bool) -> None:
+    """Count buried events of these runs, one of each, that are stored now or were discarded."""
+    for run in runs:
+        # the sender of an older version names no run
+        if run is None:
+            continue
         where = DeciderRun.objects.filter(pk=run, buried__gt=0)
-        if kept:
+        if stored:
             where.update(buried=F("buried") - 1, stored=F("stored") + 1)
         else:
             where.update(buried=F("buried") - 1, discarded=F("discarded") + 1)
@@ -131,25 +152,23 @@ class NodeAccount:
     stored: int
     buried: int
     discarded: int
+    withheld: int
     lost: int
     dropped: int
 
     @property
     def on_their_way(self) -> int:
         """Sent and not known to be stored or lost."""
-        known = self.stored + self.buried + self.discarded + self.lost + self.dropped
-        return max(0, self.sampled - known)
+        known = self.stored + self.buried + self.discarded + self.withheld
+        return max(0, self.sampled - known - self.lost - self.dropped)
 
 
 def by_node() -> list[NodeAccount]:
     """Return the account of each decider, over all runs that are still listed."""
-    sums = {name: Sum(name) for name in ("stored", "buried", "discarded", "lost", "dropped")}
-    rows = (
-        DeciderRun.objects.values("node")
-        .annotate(sampled=Sum(F("sent") + F("dropped")), **sums)
-        .order_by("node")
-    )
-    return [NodeAccount(**row) for row in rows]
+    names = ("stored", "buried", "discarded", "withheld", "lost", "dropped")
+    found = DeciderRun.objects.values_list("node").order_by("node")
+    rows = found.annotate(every=Sum(F("sent") + F("dropped"))).annotate(*map(Sum, names))
+    return [NodeAccount(*row) for row in rows]
 
 
 def lost_lately() -> int:

@@ -25,9 +25,11 @@ import msgspec
 import redis
 from django.db import Error, connection, transaction
 
+from control.disk import Room
 from decider.contracts import event as events
 from decider.contracts import store
-from decider.contracts.event import EventBatch
+from decider.contracts.event import Event, EventBatch
+from decider.contracts.vocabulary import Action
 from decisions.counts import append
 from decisions.models import IngestedBatch, utc
 from decisions.store import buried, copy_format, faults, ledger, partitions
@@ -83,15 +85,16 @@ class Worker:
     """One ingest worker.
 
     `claim_idle_ms`: milliseconds after which it takes over another worker's batch. `block_ms`:
-    milliseconds it waits for a new batch. `rows`, `buried`: rows it has stored, and events and
-    unreadable batches it has set aside. `lag_s`: age of the newest event when it was stored,
-    seconds.
+    milliseconds it waits for a new batch. `room`: says what the disk has room for. `rows`,
+    `buried`: rows it has stored, and events and unreadable batches it has set aside. `lag_s`: age
+    of the newest event when it was stored, seconds.
     """
 
     client: redis.Redis
     name: str
     claim_idle_ms: int = CLAIM_IDLE_MS
     block_ms: int = 1_000
+    room: Callable[[], Room] = lambda: Room.ENOUGH
     rows: int = 0
     buried: int = 0
     lag_s: float = 0.0
@@ -214,12 +217,17 @@ class Worker:
 
     def _store_fresh(self, fresh: list[Received], *, sparing: bool) -> list[ledger.Arrived]:
         """Copy the events of new batches and bury those that cannot be stored."""
+        room = self.room()
         every = [e for one in fresh for e in one.batch.events]
+        kept = [e for e in every if _has_room(e, room)] if room else every
         if sparing:
-            failed = copy_sparing(every, self._texts, self._counts)
+            failed = copy_sparing(kept, self._texts, self._counts)
         else:
-            copy_events(every, self._texts, self._counts)
+            copy_events(kept, self._texts, self._counts)
             failed = []
+        withheld = [e for e in every if not _has_room(e, room)] if room else []
+        # counted all the same: figures stay right, and they take little room
+        self._counts.add([e for e in withheld if e.node != events.REPLAY_NODE])
         errors = {id(event): error for event, error in failed}
         arrived = []
         for one in fresh:
@@ -228,9 +236,12 @@ class Worker:
                 for e in one.batch.events
                 if (error := errors.get(id(e))) is not None
             ]
-            kept = buried.bury_events(one.batch, _text(one.entry), bad)
-            stored = len(one.batch.events) + len(one.bad) - len(bad)
-            arrived.append(ledger.Arrived(one.batch, stored, kept, len(bad) - kept))
+            places = buried.bury_events(one.batch, _text(one.entry), bad)
+            without = sum(not _has_room(e, room) for e in one.batch.events) if room else 0
+            stored = len(one.batch.events) + len(one.bad) - len(bad) - without
+            arrived.append(
+                ledger.Arrived(one.batch, stored, places, len(bad) - places, withheld=without)
+            )
         return arrived
 
     def _note_stored(self, arrived: list[ledger.Arrived]) -> None:
@@ -316,6 +327,11 @@ class Worker:
         if self._status_at - self._settled_at >= SETTLE_EVERY_S:
             self._settled_at = self._status_at
             ledger.settle(self.client)
+
+
+def _has_room(event: Event, room: Room) -> bool:
+    """Return whether the disk has room for an event: refusals longer than admits."""
+    return room < (Room.NO_ADMITS if event.action == Action.ADMIT else Room.NO_DECISIONS)
 
 
 def _text(entry: bytes) -> str:

@@ -33,6 +33,7 @@ def test_the_account_adds_up(caller) -> None:
         "stored": 7,
         "buried": 1,
         "discarded": 0,
+        "withheld": 0,
         "lost": 1,
         "dropped": 2,
         "on_their_way": 1,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 
 import pytest
+from django.db import connection
 
+from control.disk import Room
 from decider.contracts import store
-from decisions.models import DeciderRun
+from decisions.models import DeciderRun, Decision
 from decisions.store import ledger
-from tests.decisions.factory import batch, event, id_at
+from tests.decisions.factory import batch, event, id_at, unranked
 from tests.decisions.test_ingest import send, worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -131,3 +133,33 @@ def test_whatever_is_trimmed_and_however_workers_share_it_the_account_is_exact(v
     ledger.settle(valkey)
     total = sum(sizes) + 1
     assert account() == (total, kept, total - kept)
+
+
+@pytest.mark.parametrize(
+    ("room", "kept"),
+    [
+        (Room.ENOUGH, {"admit", "refusal"}),
+        (Room.NO_ADMITS, {"refusal"}),
+        (Room.NO_DECISIONS, set()),
+        (Room.NO_CHANGES, set()),
+    ],
+)
+def test_without_disk_admits_are_not_stored_first_but_all_are_counted(valkey, room, kept) -> None:
+    admit, refusal = unranked(request_id="admit"), event(request_id="refusal")
+    send(valkey, batch([admit, refusal, event(tier=9)], run=RUN))
+    one = worker(valkey)
+    one.room = lambda: room
+    assert one.step() == len(kept)
+    assert set(Decision.objects.values_list("request_id", flat=True)) == kept
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT sum(kept) FROM decisions_facet WHERE span = 0")
+        assert cursor.fetchone() == (2,)
+    (mine,) = ledger.by_node()
+    assert (mine.sampled, mine.stored, mine.withheld, mine.buried) == (
+        3,
+        len(kept),
+        2 - len(kept),
+        1,
+    )
+    ledger.settle(valkey)
+    assert account() == (3, len(kept), 0)

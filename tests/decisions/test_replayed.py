@@ -50,7 +50,7 @@ KNOWN_TO = {
     "decisions/store/partitions.py",
     "decisions/store/rows.py",
     "decisions/store/worker.py",
-    "decisions/tasks.py",
+    "decisions/store/retention.py",
     "decisions/migrations/0005_replayed.py",
 }
 

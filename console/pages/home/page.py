@@ -17,6 +17,7 @@ from console.pages.home import guardrail_tiles, mix, mix_chart
 from console.pages.home.guardrail_tiles import Tile
 from console.pages.home.mix import RANGES, Mix, Range
 from console.pages.home.mix_chart import Chart, Mark
+from control import disk
 from control.audit import app_looks
 from control.models import AuditEntry
 from decider.contracts import units
@@ -152,7 +153,7 @@ def home_page(user: AbstractUser, asked: str = "", now: float | None = None) -> 
         tiles=tiles,
         services=_services(report, targets, lately),
         fleet=report,
-        ingest=f"{_ingest(report, lately)} {_explaining(progress)}",
+        ingest=f"{_ingest(report, lately)} {_explaining(progress)} {_disk(disk.recent())}",
         actions=_audit_entries() if may_audit else (),
         may_audit=may_audit,
     )
@@ -323,6 +324,11 @@ def _ingest(report: Fleet | None, lately: Mix) -> str:
     )
 
 
+def _disk(use: disk.DiskUse) -> str:
+    """Say how much of the disk's budget is used."""
+    return f"{use.used / disk.GB:,.1f} GB of {use.budget / disk.GB:,.0f} GB of disk are used."
+
+
 def _explaining(progress: backlog.BacklogProgress) -> str:
     """Say how many decisions wait for their explanation, for how long, and the rate."""
     if not progress.waiting:
@@ -361,9 +367,10 @@ def _explained(at: float, progress: backlog.BacklogProgress) -> Explained:
 
 def _storing(at: float) -> Storing:
     """Return how many sampled decisions are not stored, and why."""
-    waiting = buried.waiting()
+    waiting, use = buried.waiting(), disk.recent()
     newest = waiting.newest_at.timestamp() if waiting.newest_at else 0.0
-    return Storing(at, waiting.count, newest, ledger.lost_lately())
+    left = max(0.0, use.left / disk.GB)
+    return Storing(at, waiting.count, newest, ledger.lost_lately(), int(use.room), left)
 
 
 def _old_disputes(at: float) -> tuple[int, float]:

@@ -16,6 +16,7 @@ from console.frame.people import person
 from console.pages.storing.page import storing_page
 from control.audit import chain
 from control.audit.actors import Actor
+from control.disk import DiskUse, Room
 from decisions.models import BuriedEvent
 from decisions.store import buried
 from decisions.store.ledger import NodeAccount
@@ -26,7 +27,7 @@ _MOST_NUMBER = 2**63 - 1
 
 class NodeAccountOut(serializers.Serializer[NodeAccount]):
     """What became of the events that a decider sampled: sampled = stored + buried + discarded +
-    lost + dropped + on_their_way.
+    withheld + lost + dropped + on_their_way.
     """
 
     node = serializers.CharField()
@@ -34,19 +35,40 @@ class NodeAccountOut(serializers.Serializer[NodeAccount]):
     stored = serializers.IntegerField()
     buried = serializers.IntegerField(help_text="Those that cannot be stored and wait.")
     discarded = serializers.IntegerField(help_text="Buried ones that were discarded.")
+    withheld = serializers.IntegerField(
+        help_text="Not stored for lack of disk; counts of decisions have them."
+    )
     lost = serializers.IntegerField(help_text="Gone from Valkey before they were stored.")
     dropped = serializers.IntegerField(help_text="Dropped by the decider, its buffer full.")
     on_their_way = serializers.IntegerField(help_text="Sent, and neither stored nor lost so far.")
 
 
+class DiskOut(serializers.Serializer[DiskUse]):
+    """The use of the disk, in bytes."""
+
+    budget = serializers.IntegerField()
+    used = serializers.IntegerField()
+    left = serializers.IntegerField(help_text="By the budget and by the disk itself.")
+    room = serializers.ChoiceField(
+        [room.name.lower() for room in Room],
+        help_text="What has stopped for lack of disk, each with all before it.",
+    )
+
+    def to_representation(self, instance: DiskUse) -> dict[str, object]:
+        """Return the use with the room's name."""
+        shown = {name: getattr(instance, name) for name in ("budget", "used", "left")}
+        return {**shown, "room": instance.room.name.lower()}
+
+
 class AccountOut(serializers.Serializer[object]):
-    """What became of the sampled decisions of the runs that are still listed."""
+    """What became of the sampled decisions of the runs that are still listed, and of the disk."""
 
     deciders = NodeAccountOut(many=True, source="accounts")
     total = NodeAccountOut()
     waiting = serializers.IntegerField(
         source="count", help_text="Buried events that nobody has replayed or discarded yet."
     )
+    disk = DiskOut(source="use")
 
 
 class Account(APIView):

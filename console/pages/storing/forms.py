@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from django import forms
 
 from control.audit import chain
@@ -27,8 +30,8 @@ class SettleForm(forms.Form):
         error_messages={"required": "Say why; it is kept in the audit log."},
     )
 
-    def __init__(self, data: object, numbers: list[int]) -> None:
-        """`numbers` are those that may be chosen."""
+    def __init__(self, data: Mapping[str, Any] | None, numbers: list[int]) -> None:
+        """Read a form in which these numbers may be chosen."""
         super().__init__(data)
         # only what the form names can be read, and a name that is no number of one is an error
         self.fields["number"].choices = [(str(n), str(n)) for n in numbers]  # type: ignore[attr-defined]
