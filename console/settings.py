@@ -313,6 +313,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 60.0,
         "options": {"expires": 60},
     },
+    "forget sign-ins": {
+        "task": "console.tasks.forget_sign_ins",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
+    },
     "keep partitions": {
         "task": "decisions.tasks.keep_partitions",
         "schedule": 300.0,

@@ -92,7 +92,7 @@ _PUBLISH: Final = "get set exists expire del mget zrangebyscore evalsha script|l
 COMMANDS: Final[dict[Role, str]] = {
     Role.CONSOLE: (
         # publishing, acks, answers of deciders
-        f"{_PUBLISH} hget hgetall blpop xrevrange xinfo|groups hvals"
+        f"{_PUBLISH} hget hgetall blpop xinfo|groups hvals"
         # the throttles of the API, and tasks for the worker
         " incrby decrby lpush sadd smembers llen multi exec"
     ),

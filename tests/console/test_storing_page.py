@@ -6,6 +6,7 @@ import pytest
 from django.test import Client
 from django.urls import reverse
 
+from control import disk
 from control.models import AuditEntry
 from decider.contracts.event import encode_event
 from decisions.models import BuriedEvent, DeciderRun, Decision
@@ -145,3 +146,50 @@ def test_home_leads_here_while_something_is_buried_or_lost(client_of) -> None:
     assert "1 sampled decision could not be stored" in text
     assert "3 sampled decisions were lost" in text
     assert f'href="{reverse("storing")}"' in text
+
+
+@pytest.fixture
+def used(monkeypatch):
+    """Has this much of the disk's 20 GB used."""
+
+    def make(gb: float) -> None:
+        use = disk.DiskUse(20 * disk.GB, int(gb * disk.GB), 0, 0, None)
+        monkeypatch.setattr(disk, "_last", [])
+        monkeypatch.setattr(disk, "measure", lambda: use)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("gb", "said"),
+    [
+        (17.5, "Admits are no longer stored"),
+        (18.5, "No decision is stored any more"),
+        (19.5, "nothing can be changed but from a shell"),
+    ],
+)
+def test_home_and_the_page_say_what_has_stopped_for_lack_of_disk(client_of, used, gb, said) -> None:
+    used(gb)
+    client = client_of("sre")
+    for name in ("home", "storing"):
+        assert said in shown(client.get(reverse(name)))
+    assert f"The disk has {20 - gb:.1f} GB left for Sluice" in shown(client.get(reverse("home")))
+    assert f"{gb} GB of 20 GB of disk are used." in shown(client.get(reverse("home")))
+
+
+def test_with_room_nothing_is_said_to_have_stopped(client_of, used) -> None:
+    used(5)
+    client = client_of("sre")
+    assert "left for Sluice" not in shown(client.get(reverse("home")))
+    assert "Nothing has stopped for lack of disk." in shown(client.get(reverse("storing")))
+
+
+def test_in_the_last_gigabyte_a_change_is_answered_with_a_sentence(client_of, used) -> None:
+    one = buried()
+    used(19.5)
+    answer = client_of("sre").post(
+        reverse("storing"), {**SETTLE, "do": "discard", "number": one.pk}
+    )
+    assert answer.status_code == 422
+    assert "The disk is full up to its last gigabyte" in shown(answer)
+    assert BuriedEvent.objects.exists()
