@@ -226,7 +226,7 @@ def _fill(now: float) -> tuple[list[str], list[str], float]:
     from django.db import connection, transaction
 
     from decisions.counts import append, rollup
-    from decisions.store import copy_format, worker
+    from decisions.store import copy_format, rows
 
     _make_partitions(now)
     texts, counts, drawing = copy_format.Texts(), append.Counts(), _Drawing()
@@ -237,7 +237,7 @@ def _fill(now: float) -> tuple[list[str], list[str], float]:
         events = drawing.draw(min(COMMIT, ROWS - start), now - step * (ROWS - start), step)
         began = time.perf_counter()
         with transaction.atomic():
-            worker.copy_events(events, texts, counts)
+            rows.copy_events(events, texts, counts)
         counts.settle()
         stored_s += time.perf_counter() - began
         # Only the last day's apps are asked about their last 24 hours.

@@ -18,6 +18,7 @@ from console.pages.lookup import text_api as lookup
 from console.pages.model import api as models
 from console.pages.outcomes import api as outcomes_api
 from console.pages.receipts import api as receipts_api
+from console.pages.storing import api as storing_api
 from console.pages.tokens import api as tokens_api
 
 
@@ -71,6 +72,10 @@ urlpatterns = [
     path("searches", searches.Searches.as_view(), name="api-searches"),
     path("searches/<int:number>", searches.SearchDetail.as_view(), name="api-search"),
     path("models/explanations", models.ModelExplanations.as_view(), name="api-models"),
+    path("storing", storing_api.Account.as_view(), name="api-storing"),
+    path("buried", storing_api.Buried.as_view(), name="api-buried"),
+    path("buried/replay", storing_api.Replay.as_view(), name="api-buried-replay"),
+    path("buried/discard", storing_api.Discard.as_view(), name="api-buried-discard"),
     path("status", status.Status.as_view(), name="api-status"),
     path("tokens", tokens_api.Tokens.as_view(), name="api-tokens"),
     path("tokens/<str:token>", tokens_api.TokenDetail.as_view(), name="api-token"),

@@ -8,6 +8,7 @@ from csp.constants import NONE, SELF
 
 import installation
 from console.local import database, embedded, environment
+from console.local.environment import GB
 from decider.contracts.store import CELERY_PREFIX
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -316,8 +317,8 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 60.0,
         "options": {"expires": 60},
     },
-    "keep partitions of explanations": {
-        "task": "explain.tasks.keep_partitions",
+    "forget sign-ins": {
+        "task": "console.tasks.forget_sign_ins",
         "schedule": 3600.0,
         "options": {"expires": 3600},
     },
@@ -328,13 +329,16 @@ CELERY_BEAT_SCHEDULE = {
     },
     "keep partitions": {
         "task": "decisions.tasks.keep_partitions",
-        "schedule": 3600.0,
-        "options": {"expires": 3600},
+        "schedule": 300.0,
+        "options": {"expires": 300},
     },
 }
 # Who looked at whose data: thirteen months, so that a yearly audit finds the whole year.
 SLUICE_KEEP_LOOKS_DAYS = environment.read_whole_number(env, "SLUICE_KEEP_LOOKS_DAYS", 396, low=31)
 SLUICE_KEEP_DAYS = environment.read_whole_number(env, "SLUICE_KEEP_DAYS", 30, low=1)
+# Bytes that the database, logs and the embedded Valkey may take together. At least twice what must
+# be left before old days are dropped (control.disk).
+SLUICE_DISK_BUDGET = GB * environment.read_whole_number(env, "SLUICE_DISK_GB", 20, low=8)
 
 # Logs: one line each, to standard output
 

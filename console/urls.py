@@ -22,6 +22,7 @@ urlpatterns = [
     path("", include("console.pages.disputes.urls")),
     path("", include("console.pages.outcomes.urls")),
     path("", include("console.pages.service.urls")),
+    path("", include("console.pages.storing.urls")),
     path("api/v1/", include("console.api_urls")),
     # last, because an app id may hold slashes and would match other addresses
     path("", include("console.pages.app.urls")),

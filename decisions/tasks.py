@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from decisions.counts import rollup, seen_tokens
 from decisions.models import IngestedBatch
-from decisions.store import partitions
+from decisions.store import buried, ledger, retention
 
 # Batch ids are kept far longer than a batch can stay in the stream, which holds 20,000 of them: an
 # id that is forgotten too early would let its batch be stored twice.
@@ -21,18 +21,20 @@ KEEP_BATCHES_DAYS = 7
 # celery publishes no types, hence the ignore
 @shared_task(name="decisions.tasks.keep_partitions")  # type: ignore[untyped-decorator]
 def keep_partitions() -> dict[str, int]:
-    """Create the partitions of the days ahead, and drop what is older than SLUICE_KEEP_DAYS. Return
-    how many partitions were created and dropped, and how many batch ids were deleted.
+    """Make the partitions of the days ahead, and drop what is older than SLUICE_KEEP_DAYS or more
+    than the disk's budget holds. Return how many partitions were made and dropped, and how many
+    batch ids were deleted.
     """
-    keep_days, tables = settings.SLUICE_KEEP_DAYS, (partitions.DECISIONS, partitions.REPLAYED)
-    made = sum(partitions.ensure(table) for table in tables)
-    dropped = sum(partitions.drop(table, keep_days) for table in tables)
+    keep_days = settings.SLUICE_KEEP_DAYS
+    run = retention.keep()
     rollup.drop(keep_days, time.time())
     seen_tokens.drop(keep_days, time.time())
+    ledger.drop(keep_days)
+    buried.drop(keep_days)
     forgotten, _ = IngestedBatch.objects.filter(
         stored_at__lt=timezone.now() - timedelta(days=KEEP_BATCHES_DAYS)
     ).delete()
-    return {"made": made, "dropped": dropped, "batches_forgotten": forgotten}
+    return {"made": run.made, "dropped": run.dropped, "batches_forgotten": forgotten}
 
 
 @shared_task(name="decisions.tasks.compact_counts")  # type: ignore[untyped-decorator]

@@ -10,16 +10,14 @@ import uuid
 from datetime import timedelta
 
 from celery import shared_task
-from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
 from decider.contracts.artifact import ArtifactError
 from decisions.models import Decision
 from decisions.search import lookup
-from decisions.store import partitions
 from explain.forecast import track_record
-from explain.models import EXPLANATIONS, ModelCheck
+from explain.models import ModelCheck
 from explain.shap import backlog
 from explain.shap import values as shap_values
 
@@ -105,10 +103,3 @@ def check_new_models() -> None:
     known = ModelCheck.objects.filter(Q(error="") | Q(at__gte=again))
     for digest in sorted(set(newest) - set(known.values_list("model", flat=True))):
         check_model.delay(digest)
-
-
-@shared_task(name="explain.tasks.keep_partitions")  # type: ignore[untyped-decorator]
-def keep_partitions() -> dict[str, int]:
-    """Make the partitions of the days ahead, and drop what is older than SLUICE_KEEP_DAYS."""
-    made = partitions.ensure(EXPLANATIONS)
-    return {"made": made, "dropped": partitions.drop(EXPLANATIONS, settings.SLUICE_KEEP_DAYS)}

@@ -5,25 +5,20 @@ into lines, and each line names the role it is for.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from decider.contracts.config import ALL_ML, OBSERVE_ONLY, Config, Switch, version_text
 from decider.contracts.store import NodeStatus
 from decider.contracts.units import span
 from decider.contracts.vocabulary import ML_STATE_TEXT, MlState
-from monitoring import guardrails
+from monitoring import guardrails, storing
+from monitoring.attention_item import AttentionItem
 from monitoring.fleet import FEEDBACK_LATE_S, INGEST_WARN_S, Fleet
-
-Role = Literal["SRE", "ML", "Support", "Policy"]
-Where = Literal["switches", "propagation", "ingest", "services", "guardrails", "lookup", "disputes"]
 
 # Seconds. A switch that clears by itself within this time is worth a look.
 ENDS_SOON_S = 7_200.0
 # Seconds that a decider may take to apply a new config before it counts as behind; a push takes
 # milliseconds, a poll seconds.
 OLD_CONFIG_S = 10.0
-# Seconds for which a batch that could not be stored has a line.
-BURIED_S = 86_400.0
 # Fewer refusals of a minute than this need no line when they were not explained; fewer unknown
 # paths than this say nothing about a route.
 FEW = 10
@@ -34,23 +29,6 @@ UNKNOWN_PATHS = 0.01
 MOST = 6
 
 SWITCH_NAMES = {ALL_ML: "All ML", OBSERVE_ONLY: "Observe only"}
-
-
-@dataclass(frozen=True)
-class AttentionItem:
-    """One line: a finding, what is known about it, the role that acts on it, and the page to act
-    on.
-    """
-
-    urgency: int
-    """Higher comes first: 90 traffic is decided blindly, 70 something is broken, 50 late or
-    degraded, 30 ends soon.
-    """
-    icon: str
-    title: str
-    detail: str
-    role: Role
-    where: Where
 
 
 @dataclass(frozen=True)
@@ -81,6 +59,7 @@ class Facts:
     """Disputes that have waited for a verdict for longer than a day, and the age of the oldest,
     seconds.
     """
+    storing: storing.Storing | None = None
     targets: dict[str, float] = field(default_factory=dict)
     """Share of capacity to which each service is held while it is short of room."""
 
@@ -100,6 +79,8 @@ NO_STORE = AttentionItem(
 def find(facts: Facts) -> list[AttentionItem]:
     """Return at most `MOST` lines, most urgent first."""
     items = [NO_STORE] if facts.fleet is None else _in_fleet(facts.fleet, facts.targets)
+    if facts.storing is not None:
+        items += storing.find(facts.storing)
     items += _explanations(facts.explained) + _disputes(*facts.old_disputes)
     items += [
         AttentionItem(68, "alert", clause, "Over the time shown on this page.", "SRE", "guardrails")
@@ -127,10 +108,10 @@ def _in_fleet(fleet: Fleet, targets: dict[str, float]) -> list[AttentionItem]:
         *_ml(fleet),
         *_switches(fleet),
         *_lag(fleet),
-        *_buried(fleet),
         *_misrouted(fleet),
         *_unknown_paths(fleet),
         *_late_feedback(fleet),
+        *_given_up(fleet),
         *_services(fleet, targets),
     ]
 
@@ -435,19 +416,6 @@ def _lag(fleet: Fleet) -> list[AttentionItem]:
     return [AttentionItem(60, "alert", f"Storing is {span(lag)} behind", detail, "SRE", "ingest")]
 
 
-def _buried(fleet: Fleet) -> list[AttentionItem]:
-    if fleet.buried_at is None or fleet.at - fleet.buried_at >= BURIED_S:
-        return []
-    # chosen: above lag (60): a lag ends by itself, but a batch that was set aside waits for a
-    # person
-    title = "A batch of decisions could not be stored"
-    detail = (
-        f"Last {span(fleet.at - fleet.buried_at)} ago. It is kept aside with its reason; the others"
-        " were stored."
-    )
-    return [AttentionItem(71, "alert", title, detail, "SRE", "ingest")]
-
-
 def _late_feedback(fleet: Fleet) -> list[AttentionItem]:
     late = [service.name for service in fleet.services if service.late]
     if not late:
@@ -456,6 +424,19 @@ def _late_feedback(fleet: Fleet) -> list[AttentionItem]:
     names = _and_more(late)
     detail = f"No outcome in {span(FEEDBACK_LATE_S)} from {names}. Their load is not known."
     return [AttentionItem(50, "alert", "Feedback is late", detail, "SRE", "services")]
+
+
+def _given_up(fleet: Fleet) -> list[AttentionItem]:
+    # chosen: below late feedback (50): what is given up is older than what deciders learn from
+    given_up = sum(gateway.given_up for gateway in fleet.gateways)
+    if not given_up:
+        return []
+    title = f"{given_up:,} lines of a gateway’s log were given up"
+    detail = (
+        "They were too many while Valkey was away, and the disk is bounded. Deciders know nothing"
+        " of these outcomes."
+    )
+    return [AttentionItem(44, "alert", title, detail, "SRE", "services")]
 
 
 def _misrouted(fleet: Fleet) -> list[AttentionItem]:

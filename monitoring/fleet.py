@@ -86,10 +86,6 @@ class Fleet:
     agents: tuple[store.AgentStatus, ...] = ()
     """The agents of gateways that report."""
     lost_agents: tuple[Lost, ...] = ()
-    buried_at: float | None = None
-    """When ingest last set aside a batch that it could not store, unix seconds; None when there is
-    none.
-    """
     gateways: tuple[store.GatewayStatus, ...] = ()
     """What the gateways tell of their questions to deciders, those that are silent left out."""
 
@@ -234,19 +230,16 @@ def read_fleet(now: float | None = None) -> Fleet:
         pipe.get(store.CONFIG_KEY)
         pipe.get(store.INGEST_STATUS_KEY)
         pipe.exists(store.EVENTS_STREAM)
-        pipe.xrevrange(store.DEAD_STREAM, count=1)
         pipe.hvals(store.GATEWAYS_KEY)
-        *statuses, config, ingest, has_stream, buried, gateways = pipe.execute()
+        *statuses, config, ingest, has_stream, gateways = pipe.execute()
         backlog = waiting(valkey) if has_stream else 0
     except (redis.RedisError, OSError) as error:
         raise Unreachable(str(error)) from error
     fleet = _fleet(
         now, [(name.decode(), seen) for name, seen in known], statuses, config, ingest, backlog
     )
-    buried_at = int(buried[0][0].split(b"-")[0]) / 1_000 if buried else None
     return replace(
         fleet,
-        buried_at=buried_at,
         agents=reporting,
         lost_agents=silent,
         gateways=_gateways(gateways, now),

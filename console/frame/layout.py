@@ -82,6 +82,7 @@ _PAGES = (
     ("lookup", "Lookup", "search", "l", "decisions.view_decision"),
     ("switches", "Switches", "switch", "s", "control.view_switchflip"),
     ("disputes", "Disputes", "flag", "w", "decisions.view_dispute"),
+    ("storing", "Storing", "down", "o", "decisions.view_buriedevent"),
 )
 
 # Label, hint, icon, place on the page of switches, permission to do it.

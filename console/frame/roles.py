@@ -26,6 +26,7 @@ _READ = (
     "control.view_appnote",
     "decisions.view_dispute",
     "decisions.view_outcome",
+    "decisions.view_buriedevent",
 )
 
 # Opening disputes, and deciding those that someone else opened.
@@ -33,6 +34,9 @@ _DISPUTES = ("decisions.open_dispute", "decisions.adjudicate_dispute")
 
 # Exporting decisions as a file, which the audit log records.
 _EXPORT = "decisions.view_decision_export"
+
+# Replaying and discarding events that could not be stored.
+_SETTLE = "decisions.settle_buriedevent"
 
 # Permissions of each role, "app.codename".
 PERMISSIONS: dict[str, tuple[str, ...]] = {
@@ -49,6 +53,7 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         "control.engage_switch",
         "control.add_appnote",
         "control.reset_bucket",
+        _SETTLE,
         *_DISPUTES,
     ),
     "ml_owner": (*_READ, "control.add_appnote", *_DISPUTES, "decisions.report_outcome"),
@@ -58,6 +63,7 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         "control.add_appnote",
         "control.reset_bucket",
         "control.view_looks",
+        _SETTLE,
         *_DISPUTES,
         "decisions.report_outcome",
     ),

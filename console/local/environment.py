@@ -69,6 +69,10 @@ def read_whole_number(
     return int(value)
 
 
+# Bytes, as makers of disks count.
+GB = 1_000_000_000
+
+
 def read_port(env: Env, name: str, default: int) -> int:
     """Return the variable as a TCP port, or `default` if it is not set.
 

@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from django.db import connection, transaction
 from django.utils import timezone
 
+from control import disk
 from control.audit.actors import Actor
 from control.errors import Refused
 from control.models import AuditEntry, ConfigVersion
@@ -118,8 +119,10 @@ def append(
 ) -> AuditEntry:
     """Append one entry to the chain and return it; it has its number and hash when the change
     ends. Call it in the change (`changing`) that the entry describes; alone it is a change by
-    itself. Raise Refused when the reason is empty or cannot be stored.
+    itself. Raise Refused when the reason is empty or cannot be stored, and when only the disk's
+    reserve is left.
     """
+    disk.check_room_for_changes(by)
     entry = AuditEntry(
         at=at or timezone.now(),
         actor=by.name,

@@ -27,7 +27,7 @@ from control.locks import Lock
 from control.models import ConfigVersion
 from decider.contracts import config as document
 from decider.contracts import defaults
-from decider.contracts.config import Config, ConfigError, in_force, needed_format
+from decider.contracts.config import Config, ConfigError, Sampling, in_force, needed_format
 
 log = logging.getLogger(__name__)
 
@@ -116,14 +116,20 @@ def _next(old: Config, edited: Config, now: datetime, above: int) -> Config:
     )
 
 
-def first(*, by: Actor, reason: str) -> ConfigVersion | None:
-    """Make version 1 from the defaults and return it. Return None when a version exists already."""
+def first(*, by: Actor, reason: str, sampling: Sampling | None = None) -> ConfigVersion | None:
+    """Make version 1 from the defaults and return it. Return None when a version exists already.
+
+    `sampling`: rates other than the defaults.
+    """
     with chain.changing():
         locks.hold(Lock.CONFIG)
         if latest() is not None:
             return None
         now = timezone.now()
-        row = store(defaults.config(1, now.timestamp()), by=by, reason=reason, made_at=now)
+        new = defaults.config(1, now.timestamp())
+        if sampling is not None:
+            new = msgspec.structs.replace(new, sampling=sampling)
+        row = store(new, by=by, reason=reason, made_at=now)
         chain.append(
             by=by,
             reason=reason,

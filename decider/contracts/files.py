@@ -4,6 +4,7 @@ all, and flushed to the disk.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 from collections.abc import Iterable
@@ -50,6 +51,23 @@ def create_atomically(path: Path, data: bytes, *, mode: int) -> bool:
         draft.unlink(missing_ok=True)
     _flush_folder(path.parent)
     return True
+
+
+# fallocate(2): give the blocks of a range back and keep the file's size.
+_PUNCH_HOLE = 0x02 | 0x01
+
+
+def free_beginning(file: int, until: int) -> bool:
+    """Give the disk the blocks of an open file before byte `until` back, and return whether the
+    file system can do that. Others may write at the file's end meanwhile; what is freed reads as
+    zeros.
+    """
+    fallocate = getattr(ctypes.CDLL(None, use_errno=True), "fallocate", None)
+    if fallocate is None:
+        return False
+    offset = ctypes.c_int64
+    done = fallocate(ctypes.c_int(file), ctypes.c_int(_PUNCH_HOLE), offset(0), offset(until))
+    return bool(done == 0)
 
 
 def remove_drafts(path: Path) -> None:

@@ -16,17 +16,15 @@ from msgspec import Meta
 from decider.contracts.config import Moment, Share
 from decider.contracts.vocabulary import Tier
 
-# Stream of `event.EventBatch`, field `b`; capped at EVENTS_MAXLEN entries.
+# Stream of `event.EventBatch`, field `b`; capped at EVENTS_MAXLEN entries and about EVENTS_BYTES.
 EVENTS_STREAM = "sluice:events"
 EVENTS_GROUP = "ingest"
 # Chosen: each entry is a whole batch, so the stream holds the events of many minutes in which
-# ingest stands still, and the store's memory stays bounded.
+# ingest stands still.
 EVENTS_MAXLEN = 20_000
-# Stream of batches that cannot be stored: fields `b` (as received), `reason`, `entry` (its id in
-# EVENTS_STREAM), `at`.
-DEAD_STREAM = "sluice:events:dead"
-# How many there ever were: the stream itself drops its oldest.
-DEAD_COUNT_KEY = "sluice:events:dead:count"
+# Chosen: half of what the embedded store may hold. A full store refuses every write, also those of
+# leases, so a stream that nobody reads must not fill it.
+EVENTS_BYTES = 256 << 20
 
 # Stream of lists of `requests.Outcome`, field `b`; every decider reads all of it, from "now".
 OUTCOMES_STREAM = "sluice:outcomes"
@@ -254,6 +252,10 @@ class GatewayStatus(msgspec.Struct, array_like=True, frozen=True):
     """What asking added to a request, 99th percentile of the last minute, milliseconds. Without an
     answer, it is at least the time that the gateway waits. 0: no request, or the gateway does not
     say.
+    """
+    given_up: int = 0
+    """Lines of its log that were given up unread since its reader started, as they were too many
+    while Valkey was away.
     """
 
 

@@ -2,9 +2,10 @@
 examples write it) and sends outcomes to Valkey, where the deciders learn what became of requests.
 
 `python -m decider.node.feedback --log FILE --valkey URL`. Nothing is lost while Valkey is away: the
-log itself is the buffer, up to MAX_BEHIND bytes, and the place reached is kept in a file beside it.
-After a restart the last batch may be sent twice. The features it feeds are rates over a minute, so
-that does no harm.
+log itself is the buffer, and the place reached is kept in a file beside it. What is unread beyond
+MAX_BEHIND bytes is given up and counted, and what was read or given up is freed, so the log takes
+bounded room on the disk whatever Valkey does. After a restart the last batch may be sent twice. The
+features it feeds are rates over a minute, so that does no harm.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import BinaryIO
 import msgspec
 import redis
 
-from decider.contracts.files import write_atomically
+from decider.contracts.files import free_beginning, write_atomically
 from decider.contracts.requests import MOST_LATENCY_MS, Outcome
 from decider.contracts.store import (
     GATEWAYS_KEY,
@@ -57,12 +58,13 @@ READ_BYTES = 1 << 20
 # Bytes of the longest line. Chosen: many times the fields of the gateway's format, so a longer line
 # is not the gateway's.
 MAX_LINE = 1 << 16
-# Bytes beyond which a log that was read to its end is emptied. Chosen: rare enough to cost nothing,
-# and a size that no disk notices.
+# Bytes that were read since the disk got some back. A log that was read to its end is emptied then,
+# of another the beginning is freed. Chosen: rare enough to cost nothing, and a size that no disk
+# notices.
 TRUNCATE_AT = 64 << 20
-# Unread bytes of log beyond which the oldest are given up. Outcomes that late tell nothing, and the
-# disk is not ours to fill.
-MAX_BEHIND = 256 << 20
+# Unread bytes of log beyond which the oldest are given up, and how many stay then. Outcomes that
+# late tell nothing, and the disk is not ours to fill.
+MAX_BEHIND, KEPT_BEHIND = 256 << 20, 64 << 20
 # Seconds by which a line may be ahead of our clock. Chosen: clocks differ by less, so a time beyond
 # it is a defect of the log.
 MAX_AHEAD_S = 60.0
@@ -145,11 +147,15 @@ class Tail:
 
     path: Path
     skipped: int = 0
-    """Lines that were too long to be the gateway's, and stretches of the log that were given up."""
+    """Lines that were too long to be the gateway's."""
+    given_up: int = 0
+    """Lines that were given up unread."""
     _file: BinaryIO | None = None
     _inode: int = 0
     _offset: int = 0
     """Byte after the last whole line handed out."""
+    _freed: int = 0
+    """Byte up to which the disk has its blocks back."""
     _in_long_line: bool = False
 
     def lines(self) -> list[bytes]:
@@ -157,7 +163,7 @@ class Tail:
         if not self._opened():
             return []
         assert self._file is not None
-        self._catch_up(os.fstat(self._file.fileno()).st_size)
+        self._catch_up()
         self._file.seek(self._offset)
         read = self._file.read(READ_BYTES)
         end = read.rfind(b"\n") + 1
@@ -181,10 +187,25 @@ class Tail:
         """
         if self._file is None:
             return
-        if self._offset >= TRUNCATE_AT and os.fstat(self._file.fileno()).st_size == self._offset:
-            self._file.truncate(0)
-            self._offset = 0
+        if self._offset - self._freed >= TRUNCATE_AT:
+            self._free()
         write_atomically(self._place, f"{self._inode} {self._offset}\n".encode())
+
+    def bound(self) -> None:
+        """Give up the oldest of too many unread lines, as `lines` does. Call it while nobody takes
+        lines.
+        """
+        if self._opened():
+            self._catch_up()
+
+    def _free(self) -> None:
+        """Give the disk back what is before the place reached."""
+        assert self._file is not None
+        if os.fstat(self._file.fileno()).st_size == self._offset:
+            self._file.truncate(0)
+            self._offset = self._freed = 0
+        elif free_beginning(self._file.fileno(), self._offset):
+            self._freed = self._offset
 
     def close(self) -> None:
         if self._file is not None:
@@ -214,7 +235,7 @@ class Tail:
             # it.
             self._file = self.path.open("r+b", buffering=0)
             self._inode = os.fstat(self._file.fileno()).st_ino
-            self._offset = self._remembered()
+            self._offset = self._freed = self._remembered()
         return True
 
     def _remembered(self) -> int:
@@ -224,13 +245,38 @@ class Tail:
         except (FileNotFoundError, ValueError):
             return 0
 
-    def _catch_up(self, size: int) -> None:
+    def _catch_up(self) -> None:
+        """Begin anew in a file that was emptied; give up the oldest of too many unread lines."""
+        assert self._file is not None
+        size = os.fstat(self._file.fileno()).st_size
         if size < self._offset:  # someone emptied it
-            self._offset = 0
+            self._offset = self._freed = 0
             self._in_long_line = False
         elif size - self._offset > MAX_BEHIND:
-            self._offset = size - TRUNCATE_AT
-            self._in_long_line = True  # we land inside a line
+            self._give_up(size)
+
+    def _give_up(self, size: int) -> None:
+        """Give up all but the last KEPT_BEHIND of `size` bytes, whole lines, and count them."""
+        assert self._file is not None
+        self._file.seek(self._offset)
+        while (left := size - KEPT_BEHIND - self._offset) > 0:
+            read = self._file.read(min(READ_BYTES, left))
+            end = read.rfind(b"\n") + 1
+            # the beginning of a line that stays; a longer one is none, and `lines` skips its rest
+            if not end and len(read) <= MAX_LINE:
+                break
+            self.given_up += read.count(b"\n")
+            self._offset += end or len(read)
+            self._in_long_line = not end
+            self._file.seek(self._offset)
+        log.warning("The log was too far behind: %d lines are given up so far.", self.given_up)
+        if not free_beginning(self._file.fileno(), self._offset):
+            # the whole file, rather than fill the disk: the lines that were kept go, too
+            while read := self._file.read(READ_BYTES):
+                self.given_up += read.count(b"\n")
+            self._file.truncate(0)
+            self._offset = self._freed = 0
+        self.keep_place()
 
 
 @dataclass
@@ -282,6 +328,7 @@ class Feedback:
         self._told_at = now
         if self.statistics is not None:
             self.watch.note_reported(self.statistics.more(), now)
+        self.watch.given_up = self.tail.given_up
         status = self.watch.status(self.clock(), now)
         pipeline = self.client.pipeline(transaction=False)
         pipeline.hset(GATEWAYS_KEY, status.gateway, _encode(status))
@@ -305,6 +352,8 @@ class Feedback:
                 if not away:
                     away = begun
                     log.warning("Valkey is away (%s); the log is kept meanwhile.", error)
+                # nothing is read meanwhile, and the gateway goes on writing
+                self.tail.bound()
                 stop.wait(1.0)
             stop.wait(max(0.0, EVERY_S - (time.monotonic() - begun)))
 

@@ -53,6 +53,8 @@ class GatewayWatch:
         """Count for a gateway that waits for `gateway_s` seconds for a decision."""
         self.name, self._waits_ms = name, gateway_s * 1e3
         self.asked = self.unasked = 0
+        self.given_up = 0
+        """Lines of the log that were given up unread."""
         self._reported = 0
         self._seconds: deque[_Second] = deque()
 
@@ -102,6 +104,7 @@ class GatewayWatch:
             max(asked, unasked),
             unasked,
             round(place * STEP_MS, 1),
+            self.given_up,
         )
 
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from decider.contracts import config as configs
 from decider.contracts import defaults
-from decider.contracts.event import REPLAY_NODE
+from decider.contracts.event import MOST_NAME, REPLAY_NODE
 from decider.contracts.files import write_atomically
 from decider.contracts.requests import CheckRequest, Outcome
 from decider.contracts.store import Profile
@@ -115,6 +115,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options.listen = options.listen or [Address(options.data / "decider.sock")]
     if not options.valkey:
         parser.error("set VALKEY_URL, or name Valkey with --valkey")
+    for name in (options.node, options.region):
+        # stored with each decision, in an index that takes no more
+        if not (1 <= len(name) <= MOST_NAME and name.isascii() and name.isprintable()):
+            parser.error(
+                f"--node and --region are 1 to {MOST_NAME} visible ASCII characters, not {name!r}"
+            )
     if options.node == REPLAY_NODE:
         parser.error(f"--node {REPLAY_NODE} is kept for replays, whose decisions are not counted")
     return options
@@ -300,6 +306,7 @@ class Decider:
         figures = {
             "sluice_config_version": ("gauge", status.config_version),
             "sluice_ml_state": ("gauge", status.ml_state),
+            "sluice_events_sampled_total": ("counter", self.store_sync.events_sampled),
             "sluice_events_sent_total": ("counter", status.events_sent),
             "sluice_events_dropped_total": ("counter", status.events_dropped),
             "sluice_apps": ("gauge", status.apps),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from redis.exceptions import RedisError
 from decider.contracts import config as configs
 from decider.contracts import store
 from decider.contracts.config import MALFORMED
-from decider.contracts.event import EventBatch, encode_batch
+from decider.contracts.event import Event, EventBatch, encode_batch, too_long
 from decider.contracts.ids import IdSource
 from decider.contracts.requests import outcomes_in
 from decider.contracts.sealed import profiles
@@ -49,6 +50,8 @@ PUSH_S, POLL_S, FLUSH_S, STATUS_S, FETCH_S, LOOK_S = 1.0, 2.0, 0.2, 1.0, 0.02, 1
 LISTED_S = 300.0
 # Events in one stream entry at most. Chosen small, because encoding them holds up decisions.
 BATCH_EVENTS = 500
+# Weight of a new entry in the mean size of those sent lately. Chosen: over the last minute or so.
+ENTRY_WEIGHT = 0.01
 # Messages about known apps in one round trip. Chosen: some hundred kilobytes, which are read in a
 # fraction of a millisecond.
 KNOWN_MESSAGES = 8
@@ -59,6 +62,7 @@ RETRY_S = 0.5
 # page; the store's answer to the next poll says nothing about it.
 BAD_SHOWN_S = 60.0
 
+log = logging.getLogger("sluice.store_sync")
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -84,7 +88,11 @@ class StoreSync:
         # For commands that wait: reads block up to 5 s, which the short timeout above would cut.
         self._patient: Any = Redis.from_url(url, socket_timeout=10.0, socket_connect_timeout=1.0)
         self._ids = IdSource()
+        # this run's name: ingest counts what each run has sent, stored and lost
+        self._run = self._ids.one()
         self._unsent: EventBatch | None = None
+        self._entry_bytes = 0.0
+        """Mean size of the entries sent lately, bytes."""
         self._outcomes_from: Any = "$"
         self._wanted = asyncio.Event()
         self._ledger = LeaseLedger(data / "leases.db", time.time())
@@ -94,6 +102,12 @@ class StoreSync:
         self.rejected = 0
         """Profiles and outcomes that were ignored since the start."""
         self.faults = Faults()
+
+    @property
+    def events_sampled(self) -> int:
+        """Events since the start: sent, dropped and still here."""
+        here = len(self.engine.events) + (len(self._unsent.events) if self._unsent else 0)
+        return self.events_sent + self.engine.events_dropped + here
 
     @property
     def last_error(self) -> str:
@@ -251,17 +265,34 @@ class StoreSync:
         # The same id, because a failed send may have arrived; ingest stores each id once.
         while self._unsent is not None or self.engine.events:
             if self._unsent is None:
-                events = self.engine.take_events(BATCH_EVENTS)
-                batch_id = self._ids.one()
-                self._unsent = EventBatch(
-                    batch_id, self.engine.node, time.time(), self.engine.events_dropped, events
-                )
+                self._unsent = self._next_batch()
             data = encode_batch(self._unsent)
-            await self.store.xadd(
-                store.EVENTS_STREAM, {"b": data}, maxlen=store.EVENTS_MAXLEN, approximate=True
-            )
+            # a sender's own entries stand for all: those of a fleet are about alike
+            self._entry_bytes += ENTRY_WEIGHT * (len(data) - self._entry_bytes)
+            most = min(store.EVENTS_MAXLEN, int(store.EVENTS_BYTES / max(self._entry_bytes, 1.0)))
+            await self.store.xadd(store.EVENTS_STREAM, {"b": data}, maxlen=most, approximate=True)
             self.events_sent += len(self._unsent.events)
             self._unsent = None
+
+    def _next_batch(self) -> EventBatch:
+        """Take the next events from the engine. One with a text too long to be stored is dropped
+        here, and counted.
+        """
+        engine = self.engine
+        taken = engine.take_events(BATCH_EVENTS)
+        events: list[Event] = [event for event in taken if not too_long(event)]
+        if unfit := len(taken) - len(events):
+            engine.events_dropped += unfit
+            self._note_bad(f"{unfit} events have a text too long to be stored")
+        return EventBatch(
+            self._ids.one(),
+            engine.node,
+            time.time(),
+            engine.events_dropped,
+            events,
+            self._run,
+            self.events_sent,
+        )
 
     async def _learn(self) -> None:
         """Learn from the outcomes of the whole region: at first from those that come from now on,
@@ -404,6 +435,19 @@ class StoreSync:
                 await asyncio.wait_for(duty(), 1.0)
             except (RedisError, OSError, TimeoutError) as error:
                 self._store_error = f"store: {error}"
+        self._tell_unsent()
         self._ledger.close()
         await self.store.aclose()
         await self._patient.aclose()
+
+    def _tell_unsent(self) -> None:
+        """Say how many sampled events end with this process."""
+        left = self.events_sampled - self.events_sent - self.engine.events_dropped
+        if left:
+            log.error(
+                "%d sampled events could not be sent before the end and are lost; %d were dropped"
+                " and %d sent since the start",
+                left,
+                self.engine.events_dropped,
+                self.events_sent,
+            )

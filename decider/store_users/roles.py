@@ -50,8 +50,6 @@ class Keys:
 # The operator, who may read and write all of these, is in no line.
 KEYS: Final = (
     Keys(store.EVENTS_STREAM, reads=_INGEST | _CONSOLE, writes=_DECIDER | _INGEST),
-    Keys(store.DEAD_STREAM, reads=_CONSOLE, writes=_INGEST),
-    Keys(store.DEAD_COUNT_KEY, reads=_CONSOLE, writes=_INGEST),
     Keys(store.INGEST_STATUS_KEY, reads=_CONSOLE, writes=_INGEST),
     Keys(store.OUTCOMES_STREAM, reads=_DECIDER, writes=_FEEDBACK),
     Keys(store.CONFIG_KEY, reads=_PUBLISHERS | _DECIDER | _GATEWAY, writes=_PUBLISHERS),
@@ -94,7 +92,7 @@ _PUBLISH: Final = "get set exists expire del mget zrangebyscore evalsha script|l
 COMMANDS: Final[dict[Role, str]] = {
     Role.CONSOLE: (
         # publishing, acks, answers of deciders
-        f"{_PUBLISH} hget hgetall blpop xrevrange xinfo|groups hvals"
+        f"{_PUBLISH} hget hgetall blpop xinfo|groups hvals"
         # the throttles of the API, and tasks for the worker
         " incrby decrby lpush sadd smembers llen multi exec"
     ),
@@ -112,8 +110,7 @@ COMMANDS: Final[dict[Role, str]] = {
         " eval hget hscan zscore info time type del hdel hkeys hgetall hmget hincrby"
     ),
     Role.INGEST: (
-        "xgroup|create xgroup|delconsumer xinfo|groups xreadgroup xautoclaim xpending xack xadd"
-        " incrby set multi exec"
+        "xgroup|create xgroup|delconsumer xinfo|groups xreadgroup xautoclaim xpending xack set"
     ),
     Role.FEEDBACK: "xadd hset expire multi exec",
     Role.GATEWAY: "get set zadd",

@@ -111,7 +111,6 @@ class Counts:
         """Count these events within the caller's transaction. The caller calls `settle` after its
         commit.
         """
-        self._learned = []
         if not events:
             return
         self.tokens.add(events)
@@ -125,6 +124,11 @@ class Counts:
             if len(keys) + len(learned) > Keys.LIMIT:
                 keys.clear()
             keys.update(learned)
+        self._learned = []
+
+    def forget(self) -> None:
+        """Forget the keys of a transaction or savepoint that was rolled back."""
+        self.tokens.forget()
         self._learned = []
 
     def _append(self, family: Family, sums: dict[tuple[int, Key], list[float]]) -> None:

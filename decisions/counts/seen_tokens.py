@@ -70,6 +70,10 @@ class SeenTokens:
         self.known |= self._new
         self._new = set()
 
+    def forget(self) -> None:
+        """Forget the rows of a transaction or savepoint that was rolled back."""
+        self._new = set()
+
 
 def is_digest(text: str) -> bool:
     """Return whether a text has the form of a digest (`decider.contracts.ids.token_digest`)."""

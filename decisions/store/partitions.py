@@ -1,4 +1,4 @@
-"""Daily partitions: created ahead, created on demand for late events, dropped by retention.
+"""Daily partitions: created ahead, created on demand for late events, dropped by `retention`.
 
 A row whose day has no partition falls into the table's default partition, so nothing is lost to a
 strange clock. When that day gets its partition, its rows move there.
@@ -106,23 +106,54 @@ def _create_one(cursor: CursorWrapper, parted: Parted, day: date) -> None:
     )
 
 
-def drop(parted: Parted, keep_days: int, today: date | None = None) -> int:
-    """Drop partitions older than `keep_days` days, and rows that old in the default partition.
+def strays(parted: Parted, first: date, last: date) -> set[date]:
+    """Return the days from `first` to `last` of which the default partition holds rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"SELECT DISTINCT (at AT TIME ZONE 'UTC')::date FROM {parted.table}_default "  # noqa: S608
+            "WHERE at >= %s AND at < %s",
+            [_midnight(first), _midnight(last + timedelta(days=1))],
+        )
+        return {day for (day,) in cursor.fetchall()}
 
-    Return how many partitions were dropped.
+
+def sizes(parted: Parted) -> dict[date, int]:
+    """Return the bytes that each day's partition takes, with its indexes."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT inhrelid::regclass::text, pg_total_relation_size(inhrelid) FROM pg_inherits"
+            " WHERE inhparent = %s::regclass",
+            [parted.table],
+        )
+        found = dict(cursor.fetchall())
+    return {day: int(found.get(name_of(parted, day), 0)) for day in existing(parted)}
+
+
+@transaction.atomic
+def drop_day(parted: Parted, day: date) -> int | None:
+    """Drop a day's partition and return how many rows it had; None when it is gone already. Raise
+    OperationalError when somebody reads the table for longer than LOCK_S.
     """
-    today = today or timezone.now().astimezone(UTC).date()
-    first = today - timedelta(days=keep_days)
-    return _drop_before(parted, first)
-
-
-def _drop_before(parted: Parted, first: date) -> int:
-    """Drop partitions of days before `first`, and what the default partition stored before it."""
-    old = sorted(day for day in existing(parted) if day < first)
-    with transaction.atomic(), connection.cursor() as cursor:
+    name = name_of(parted, day)
+    with connection.cursor() as cursor:
         patience.set_limits(statement_s=STATEMENT_S, lock_s=LOCK_S)
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
-        for day in old:
-            cursor.execute(f"DROP TABLE IF EXISTS {name_of(parted, day)}")
+        if day not in existing(parted):
+            return None
+        cursor.execute(f"SELECT count(*) FROM {name}")  # noqa: S608
+        rows = int(cursor.fetchone()[0])
+        cursor.execute(f"DROP TABLE {name}")
+        return rows
+
+
+@transaction.atomic
+def drop_strays(parted: Parted, first: date) -> int:
+    """Delete what the default partition stored before a day. Return how many rows that were."""
+    with connection.cursor() as cursor:
+        patience.set_limits(statement_s=STATEMENT_S, lock_s=LOCK_S)
         cursor.execute(f"DELETE FROM {parted.table}_default WHERE {parted.stored} < %s", [first])  # noqa: S608
-    return len(old)
+        return int(cursor.rowcount)
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)

@@ -5,9 +5,9 @@ A worker reads batches as one of a consumer group. One transaction takes the bat
 If anything dies in between, the stream delivers the batch again. Then either its id is stored, so
 the batch is skipped, or nothing of it was stored.
 
-Failure policy: while PostgreSQL or Valkey is away, wait and try again; acknowledge nothing. A batch
-that can never be stored (undecodable, a value that no column holds) goes to the dead-letter stream
-with its reason, so that the batches behind it pass.
+Failure policy: while PostgreSQL or Valkey is away, full or at fault in another way, wait and try
+again; acknowledge nothing. What fails by its own fault (`faults`) is found by halving and buried
+with its reason (`buried`), in the transaction that stores the events beside it.
 """
 
 from __future__ import annotations
@@ -16,35 +16,27 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import cast
 
 import msgspec
 import redis
-from django.db import (
-    DataError,
-    IntegrityError,
-    InterfaceError,
-    InternalError,
-    OperationalError,
-    connection,
-    transaction,
-)
+from django.db import Error, connection, transaction
 
+from control.disk import Room
 from decider.contracts import event as events
 from decider.contracts import store
-from decider.contracts.event import EventBatch
+from decider.contracts.event import Event, EventBatch
+from decider.contracts.vocabulary import Action
 from decisions.counts import append
 from decisions.models import IngestedBatch, utc
-from decisions.store import copy_format, partitions
+from decisions.store import buried, copy_format, faults, ledger, partitions
+from decisions.store.rows import copy_events, copy_sparing
+from decisions.store.unpack import Bad, UnreadableError, unpack
 
 log = logging.getLogger("sluice.ingest")
-
-# Batches kept in the dead-letter stream. Enough to find out what is wrong with a decider; a flood
-# of bad batches must not fill Valkey.
-DEAD_MAXLEN = 1_000
 
 # Batches of one transaction at most.
 # Chosen: spreads the cost of a commit over many batches, and keeps small what a crash repeats.
@@ -56,16 +48,17 @@ CLAIM_IDLE_MS = 10_000
 CLAIM_EVERY_S = 5.0
 # Seconds between two status reports of an idle worker, which show that it is alive.
 STATUS_EVERY_S = 2.0
+# Seconds between two looks for events that are gone from the stream. Chosen: a loss is known within
+# seconds, and a look costs one query.
+SETTLE_EVERY_S = 2.0
 # Seconds to wait after each failure in a row. Quick at first, because a restart takes a second or
 # two; then slow enough not to burden a server that is starting. The last pause repeats.
 BACKOFF_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
-# Errors that pass by themselves: a server is away or starting.
+# Errors after which a worker waits and tries again: a server is away, starting, full, or not
+# migrated yet.
 TROUBLE = (
-    OperationalError,
-    InterfaceError,
-    # such as the end of a transaction that idled for too long, on a machine that stood still
-    InternalError,
+    Error,
     redis.ConnectionError,
     redis.TimeoutError,
     redis.exceptions.BusyLoadingError,
@@ -83,6 +76,8 @@ class Received:
     entry: bytes
     raw: bytes
     batch: EventBatch
+    bad: list[Bad]
+    """Events in it that could not be read."""
 
 
 @dataclass(slots=True)
@@ -90,16 +85,18 @@ class Worker:
     """One ingest worker.
 
     `claim_idle_ms`: milliseconds after which it takes over another worker's batch. `block_ms`:
-    milliseconds it waits for a new batch. `rows`, `dead`: rows it has stored, and batches it has
-    moved to the dead-letter stream. `lag_s`: age of the newest event when it was stored, seconds.
+    milliseconds it waits for a new batch. `room`: says what the disk has room for. `rows`,
+    `buried`: rows it has stored, and events and unreadable batches it has set aside. `lag_s`: age
+    of the newest event when it was stored, seconds.
     """
 
     client: redis.Redis
     name: str
     claim_idle_ms: int = CLAIM_IDLE_MS
     block_ms: int = 1_000
+    room: Callable[[], Room] = lambda: Room.ENOUGH
     rows: int = 0
-    dead: int = 0
+    buried: int = 0
     lag_s: float = 0.0
     _days: set[date] = field(default_factory=set)
     """Days this worker has seen a partition for."""
@@ -107,6 +104,7 @@ class Worker:
     _counts: append.Counts = field(default_factory=append.Counts)
     _claimed_at: float = float("-inf")
     _status_at: float = float("-inf")
+    _settled_at: float = float("-inf")
 
     def run(self, stop: threading.Event, wait: Callable[[float], object] | None = None) -> None:
         """Work until `stop` is set; finish the batch at hand first. `wait(seconds)` pauses after a
@@ -161,54 +159,105 @@ class Worker:
 
     def store(self, entries: list[Entry]) -> int:
         """Store these stream entries and acknowledge them. Return the number of rows stored."""
-        received, done = [], []
-        for entry, fields in entries:
-            raw = (fields or {}).get(b"b", b"")
-            try:
-                received.append(Received(entry, raw, _decode(raw)))
-            except (msgspec.MsgspecError, UnicodeDecodeError, copy_format.PoisonError) as error:
-                self._bury(entry, raw, f"undecodable: {error}")
+        # an entry without fields was trimmed after it was handed out: `ledger` counts its events
+        received = [
+            one for entry, fields in entries if fields and (one := self._read(entry, fields))
+        ]
         try:
             stored = self._commit(received)
-            done += [r.entry for r in received]
-        except (copy_format.PoisonError, DataError, IntegrityError):
-            stored = self._one_by_one(received, done)
-        if done:
-            self.client.xack(store.EVENTS_STREAM, store.EVENTS_GROUP, *done)
+        except faults.STORING as error:
+            if not faults.is_of_data(error):
+                raise
+            stored = sum(self._commit_sparing(one) for one in received)
+        self.client.xack(store.EVENTS_STREAM, store.EVENTS_GROUP, *(entry for entry, _ in entries))
         self.rows += stored
         return stored
 
-    def _one_by_one(self, received: list[Received], done: list[bytes]) -> int:
-        """Store each batch in its own transaction, so that only the bad one is buried. Append the
-        stored entries to `done`. Return the number of rows stored.
-        """
-        stored = 0
-        for one in received:
-            try:
-                stored += self._commit([one])
-                done.append(one.entry)
-            except (copy_format.PoisonError, DataError, IntegrityError) as error:
-                self._bury(one.entry, one.raw, str(error).splitlines()[0])
-        return stored
+    def _read(self, entry: bytes, fields: dict[bytes, bytes]) -> Received | None:
+        """Return what an entry holds, None when it is no batch and was buried."""
+        raw = fields.get(b"b", b"")
+        try:
+            found = unpack(raw)
+        except UnreadableError as error:
+            self._bury_batch(entry, raw, str(error))
+            return None
+        return Received(entry, raw, found.batch, found.bad)
 
-    def _commit(self, received: list[Received]) -> int:
-        """Store the batches whose ids are not taken yet, in one transaction. Return the number of
-        rows stored.
+    def _commit_sparing(self, one: Received) -> int:
+        """Store a batch without the events that cannot be stored. Return the number of rows."""
+        try:
+            return self._commit([one], sparing=True)
+        except faults.STORING as error:
+            if not faults.is_of_data(error):
+                raise
+            # something beside the events, such as what names the batch
+            self._bury_batch(one.entry, one.raw, faults.reason_of(error), one.batch)
+            return 0
+
+    def _commit(self, received: list[Received], *, sparing: bool = False) -> int:
+        """Store the batches whose ids are not taken yet, in one transaction, and bury what cannot
+        be stored. Return the number of rows stored.
         """
         if not received:
             return 0
-        batches = {uuid.UUID(bytes=r.batch.id): r.batch for r in received}
-        self._make_days(batches.values())
-        with transaction.atomic():
-            fresh = [batches[key] for key in _take(batches)]
-            copy_events([e for b in fresh for e in b.events], self._texts, self._counts)
+        by_id = {uuid.UUID(bytes=r.batch.id): r for r in received}
+        self._make_days(r.batch for r in received)
+        try:
+            with transaction.atomic():
+                fresh = [by_id[key] for key in _take({k: r.batch for k, r in by_id.items()})]
+                arrived = self._store_fresh(fresh, sparing=sparing)
+                ledger.note(arrived)
+        except BaseException:
+            self._counts.forget()
+            raise
         # only now are new keys committed; a rollback must not leave their numbers remembered
         self._counts.settle()
+        self._note_stored(arrived)
+        return sum(one.stored for one in arrived)
+
+    def _store_fresh(self, fresh: list[Received], *, sparing: bool) -> list[ledger.Arrived]:
+        """Copy the events of new batches and bury those that cannot be stored."""
+        room = self.room()
+        every = [e for one in fresh for e in one.batch.events]
+        kept = [e for e in every if _has_room(e, room)] if room else every
+        if sparing:
+            failed = copy_sparing(kept, self._texts, self._counts)
+        else:
+            copy_events(kept, self._texts, self._counts)
+            failed = []
+        withheld = [e for e in every if not _has_room(e, room)] if room else []
+        # counted all the same: figures stay right, and they take little room
+        self._counts.add([e for e in withheld if e.node != events.REPLAY_NODE])
+        errors = {id(event): error for event, error in failed}
+        arrived = []
+        for one in fresh:
+            bad = one.bad + [
+                Bad(events.encode_event(e), faults.reason_of(error), faults.sqlstate(error))
+                for e in one.batch.events
+                if (error := errors.get(id(e))) is not None
+            ]
+            places = buried.bury_events(one.batch, _text(one.entry), bad)
+            without = sum(not _has_room(e, room) for e in one.batch.events) if room else 0
+            stored = len(one.batch.events) + len(one.bad) - len(bad) - without
+            arrived.append(
+                ledger.Arrived(one.batch, stored, places, len(bad) - places, withheld=without)
+            )
+        return arrived
+
+    def _note_stored(self, arrived: list[ledger.Arrived]) -> None:
+        """Take down what a transaction stored and buried, after its commit."""
         # a replay gives its decisions times of the past, which says nothing of this worker
-        live = (b for b in fresh if b.node != events.REPLAY_NODE)
+        live = (one.batch for one in arrived if one.batch.node != events.REPLAY_NODE)
         if newest := max((e.at for b in live for e in b.events), default=0.0):
             self.lag_s = max(0.0, time.time() - newest)
-        return sum(len(b.events) for b in fresh)
+        for one in arrived:
+            if not (bad := one.buried + one.discarded):
+                continue
+            self.buried += bad
+            log.error(
+                "%d events of %s cannot be stored: %d are buried, for %d there is no room",
+                *(bad, one.batch.node, one.buried, one.discarded),
+            )
 
     def _make_days(self, batches: Iterable[EventBatch]) -> None:
         """Create the partitions for these events' days, within reason; other events land in the
@@ -257,23 +306,15 @@ class Worker:
             self._claimed_at = time.monotonic()
         return cast("list[Entry]", answer[1])
 
-    def _bury(self, entry: bytes, raw: bytes, reason: str) -> None:
-        """Write a batch to the dead-letter stream and acknowledge it, both or neither."""
-        with self.client.pipeline(transaction=True) as pipe:
-            pipe.xadd(
-                store.DEAD_STREAM,
-                {"b": raw, "reason": reason[:500], "entry": entry, "at": time.time()},
-                maxlen=DEAD_MAXLEN,
-            )
-            pipe.incr(store.DEAD_COUNT_KEY)
-            pipe.xack(store.EVENTS_STREAM, store.EVENTS_GROUP, entry)
-            pipe.execute()
-        self.dead += 1
+    def _bury_batch(
+        self, entry: bytes, raw: bytes, reason: str, batch: EventBatch | None = None
+    ) -> None:
+        """Set a whole batch aside, of which no event can be stored by itself."""
+        there_was_room = buried.bury_batch(raw, reason, _text(entry), batch)
+        self.buried += 1
         log.error(
-            "batch %s cannot be stored and went to %s: %s",
-            entry.decode(),
-            store.DEAD_STREAM,
-            reason,
+            "batch %s cannot be stored and %s: %s",
+            *(_text(entry), "is buried" if there_was_room else "there is no room for it", reason),
         )
 
     def _publish_status(self) -> None:
@@ -283,36 +324,18 @@ class Worker:
         )
         self.client.set(store.INGEST_STATUS_KEY, msgspec.msgpack.encode(status))
         self._status_at = time.monotonic()
+        if self._status_at - self._settled_at >= SETTLE_EVERY_S:
+            self._settled_at = self._status_at
+            ledger.settle(self.client)
 
 
-def copy_events(
-    rows: Sequence[events.Event], texts: copy_format.Texts, counts: append.Counts | None = None
-) -> None:
-    """Copy events into their partitions and count them, within the caller's transaction. Those of
-    a replay go into a table of their own and are not counted.
-
-    A caller that passes `counts` calls its `settle` after the commit. Raise PoisonError, DataError,
-    IntegrityError.
-    """
-    live = [e for e in rows if e.node != events.REPLAY_NODE]
-    _copy(partitions.DECISIONS, live, texts)
-    _copy(partitions.REPLAYED, [e for e in rows if e.node == events.REPLAY_NODE], texts)
-    (counts or append.Counts()).add(live)
+def _has_room(event: Event, room: Room) -> bool:
+    """Return whether the disk has room for an event: refusals longer than admits."""
+    return room < (Room.NO_ADMITS if event.action == Action.ADMIT else Room.NO_DECISIONS)
 
 
-def _copy(
-    parted: partitions.Parted, rows: Sequence[events.Event], texts: copy_format.Texts
-) -> None:
-    """Copy events into one table. Raise PoisonError, DataError, IntegrityError."""
-    if not rows:
-        return
-    with (
-        connection.wrap_database_errors,
-        connection.cursor() as cursor,
-        cursor.copy(copy_format.copy_into(parted.table)) as copy,
-    ):
-        for block in copy_format.blocks(rows, texts):
-            copy.write(block)
+def _text(entry: bytes) -> str:
+    return entry.decode("ascii", "replace")
 
 
 def _take(batches: dict[uuid.UUID, EventBatch]) -> list[uuid.UUID]:
@@ -333,22 +356,6 @@ def _take(batches: dict[uuid.UUID, EventBatch]) -> list[uuid.UUID]:
             [value for row in rows for value in row],
         )
         return [key for (key,) in cursor.fetchall()]
-
-
-def _decode(raw: bytes) -> EventBatch:
-    """Return a batch whose own fields can be stored. Raise MsgspecError, PoisonError."""
-    batch = events.decode_batch(raw)
-    if len(batch.id) != 16:
-        raise copy_format.PoisonError(f"a batch id has {len(batch.id)} bytes, not 16")
-    # 7e9 s is the year 2191; `dropped` fits a bigint column
-    if not 0 <= batch.sent_at < 7e9 or not 0 <= batch.dropped < 2**63:
-        raise copy_format.PoisonError(
-            f"the time {batch.sent_at} or the drop count {batch.dropped} of a batch is out of"
-            " range: 0 <= time < 7e9 (unix seconds) and 0 <= drop count < 2**63 are allowed"
-        )
-    if "\x00" in batch.node:
-        raise copy_format.PoisonError("the name of a batch's node contains a NUL character")
-    return batch
 
 
 def waiting(client: redis.Redis) -> int:

@@ -93,9 +93,12 @@ STRICT = {
     "outcomes_report",
     "receipts_open",
     "lookup_read",
+    "buried_list",
+    "buried_replay",
+    "buried_discard",
 }
 """Operations that read more than a name from the address, so that there is something to forbid."""
-BOUND = STRICT - {"disputes_list"} | {"decisions_minute"}
+BOUND = STRICT - {"disputes_list", "buried_list"} | {"decisions_minute"}
 """Those whose values depend on each other, on what there is, on a seal, or are text that must say
 something, which no schema can say: some that fit are refused.
 """

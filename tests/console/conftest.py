@@ -29,7 +29,7 @@ from control.config import changes
 from control.models import App, Tenant
 from decider.contracts import config, defaults, store
 from decider.store_users.roles import Role
-from decisions.store import copy_format, worker
+from decisions.store import copy_format, rows
 from tests.console.one_app import APP
 from tests.control.played import Played
 from tests.servers import store_url
@@ -186,7 +186,7 @@ def stored(db) -> Callable[[list], None]:
 
     def put(events: list) -> None:
         with transaction.atomic():
-            worker.copy_events(events, copy_format.Texts())
+            rows.copy_events(events, copy_format.Texts())
 
     return put
 

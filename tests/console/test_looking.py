@@ -240,6 +240,11 @@ SHOWS_NONE = {
     "api-token",
     "api-models",
     "api-status",
+    "storing",
+    "api-storing",
+    "api-buried",
+    "api-buried-replay",
+    "api-buried-discard",
 }
 """Sums over all apps, people's own things, and what says itself who looked."""
 

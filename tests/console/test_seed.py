@@ -8,6 +8,7 @@ from django.core.management import call_command
 from control.audit import chain
 from control.config import changes
 from control.models import App, Tenant
+from decider.contracts.config import Sampling
 from decider.contracts.store import PROFILE_PREFIX
 from decider.store_users.roles import Role
 from tests.servers import store_url
@@ -47,3 +48,16 @@ def test_an_app_that_a_person_changed_is_left_as_it_is(settings, tmp_path, valke
     App.objects.update(abuse_history=9)
     call_command("seed", apps=20, stdout=io.StringIO())
     assert set(App.objects.values_list("abuse_history", flat=True)) == {9}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("demo", "rates"),
+    [(False, Sampling()), (True, Sampling(admit=0.01, block=0.05))],
+)
+def test_only_the_demos_traffic_is_kept_at_rates_of_its_own(
+    settings, tmp_path, valkey, demo, rates
+) -> None:
+    settings.SLUICE_VAR, settings.SLUICE_KEYS = tmp_path, tmp_path / "keys"
+    call_command("seed", apps=20, demo_traffic=demo, stdout=io.StringIO())
+    assert changes.current().sampling == rates

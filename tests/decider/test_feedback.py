@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decider.contracts.requests import Outcome
-from decider.contracts.store import OUTCOMES_STREAM
+from decider.contracts.store import GATEWAYS_KEY, OUTCOMES_STREAM, GatewayStatus
 from decider.node import feedback
 from decider.node.feedback import Feedback, Tail, outcome
 
@@ -349,13 +349,76 @@ def test_too_much_unread_log_is_given_up_from_its_oldest_end(
     make: Make, tmp_path: Path, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feedback, "MAX_BEHIND", 5000)
-    monkeypatch.setattr(feedback, "TRUNCATE_AT", 1000)
+    monkeypatch.setattr(feedback, "KEPT_BEHIND", 1500)
     path = tmp_path / "log"
     path.write_bytes(b"".join(line(request_id=str(i)) + b"\n" for i in range(100)))
-    drain(make(path, valkey))
+    moving = make(path, valkey)
+    drain(moving)
     got = [int(told.request_id) for told in sent(valkey)]
-    assert got[-1] == 99
+    assert got == list(range(100 - len(got), 100))
     assert 1 <= len(got) < 10
+    assert moving.tail.given_up == 100 - len(got)
+    moving.tell()
+    (told,) = valkey.hvals(GATEWAYS_KEY)
+    assert msgspec.msgpack.decode(told, type=GatewayStatus).given_up == 100 - len(got)
+
+
+def test_while_valkey_is_away_the_log_takes_bounded_room_and_every_line_is_counted(
+    make: Make, tmp_path: Path, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feedback, "MAX_BEHIND", 200_000)
+    monkeypatch.setattr(feedback, "KEPT_BEHIND", 50_000)
+    monkeypatch.setattr(feedback, "READ_BYTES", 20_000)
+    path, written, waits = tmp_path / "log", 0, []
+    path.touch()
+    moving = make(path, redis.Redis(port=1, socket_connect_timeout=0.2))
+
+    class Waiting:
+        """Writes a megabyte each time the program waits, ten times, and says when it is enough."""
+
+        def is_set(self) -> bool:
+            return len(waits) > 20
+
+        def wait(self, _: float) -> None:
+            nonlocal written
+            waits.append(allocated(path))
+            if len(waits) <= 10:
+                with path.open("ab") as gateway:
+                    gateway.write((line() + b"\n") * 3_000)
+                written += 3_000
+
+    moving.run(Waiting())
+    # the first wait of a round may come before the log is bounded, the second comes after
+    assert min(waits[10:12]) < 400_000
+    assert waits[-1] < 400_000
+    moving.client = valkey
+    drain(moving)
+    assert moving.tail.given_up + len(sent(valkey)) == written
+    assert moving.skipped == 0
+
+
+def allocated(path: Path) -> int:
+    """Bytes that a file takes of the disk."""
+    return path.stat().st_blocks * 512
+
+
+def test_a_log_that_is_never_read_to_its_end_gives_the_disk_back_what_was_read(
+    make: Make, tmp_path: Path, valkey: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feedback, "TRUNCATE_AT", 100_000)
+    monkeypatch.setattr(feedback, "READ_BYTES", 20_000)
+    path = tmp_path / "log"
+    path.touch()
+    moving, most = make(path, valkey), 0
+    for _ in range(200):
+        # the gateway is as quick as the reader
+        with path.open("ab") as gateway:
+            gateway.write((line() + b"\n") * 60)
+        moving.step()
+        most = max(most, allocated(path))
+    drain(moving)
+    assert most < 400_000
+    assert len(sent(valkey)) == moving.sent == 200 * 60
 
 
 def test_ten_thousand_lines_take_well_under_a_second(

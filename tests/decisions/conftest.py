@@ -8,7 +8,7 @@ import pytest
 from django.db import transaction
 
 from control.models import App, Tenant
-from decisions.store import copy_format, worker
+from decisions.store import copy_format, rows
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def store(db) -> Callable[[list], list]:
 
     def put(events: list) -> list:
         with transaction.atomic():
-            worker.copy_events(events, copy_format.Texts())
+            rows.copy_events(events, copy_format.Texts())
         return events
 
     return put

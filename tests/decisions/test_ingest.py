@@ -11,8 +11,8 @@ import redis
 from django.db import OperationalError
 
 from decider.contracts import store
-from decider.contracts.event import encode_batch
-from decisions.models import Decision, IngestedBatch
+from decider.contracts.event import encode_batch, encode_event
+from decisions.models import BuriedEvent, Decision, IngestedBatch
 from decisions.store import worker as ingest_worker
 from decisions.store.worker import Worker
 from tests.decisions.factory import batch, event, unranked
@@ -156,17 +156,19 @@ BAD_ROWS = {
 
 
 @pytest.mark.parametrize("fields", BAD_ROWS.values(), ids=BAD_ROWS.keys())
-def test_a_poison_batch_is_buried_with_its_reason_and_the_others_are_stored(valkey, fields) -> None:
+def test_a_bad_event_is_buried_with_its_reason_and_all_others_are_stored(valkey, fields) -> None:
     bad = event()
     for name, value in fields.items():
         setattr(bad, name, value)
     send(valkey, batch([event()]), batch([event(), bad]), batch([event(), event()]))
     one = worker(valkey)
-    assert one.step() == 3
-    assert Decision.objects.count() == 3
-    assert one.dead == int(valkey.get(store.DEAD_COUNT_KEY)) == 1
-    ((_, letter),) = valkey.xrange(store.DEAD_STREAM)
-    assert letter[b"reason"]
+    assert one.step() == 4
+    assert Decision.objects.count() == 4
+    letter = BuriedEvent.objects.get()
+    assert one.buried == 1
+    assert letter.reason
+    assert not letter.whole
+    assert bytes(letter.raw) == encode_event(bad)
     assert ingest_worker.waiting(valkey) == 0
 
 
@@ -176,30 +178,43 @@ def test_a_poison_batch_is_buried_with_its_reason_and_the_others_are_stored(valk
         b"",
         b"\xc1",
         b"\x93\x01\x02\x03",
-        encode_batch(batch([event(app="x")])).replace(b"\xa1x", b"\xa1\xff"),
+        b"\x95" + b"\x91" * 100_000,
         msgspec.msgpack.encode(["a"] * 5),
     ],
 )
 def test_bytes_that_are_no_batch_are_buried(valkey, raw) -> None:
     send(valkey, raw, batch([event()]))
     assert worker(valkey).step() == 1
-    assert int(valkey.get(store.DEAD_COUNT_KEY)) == 1
+    letter = BuriedEvent.objects.get()
+    assert (letter.whole, bytes(letter.raw)) == (True, raw)
+    assert ingest_worker.waiting(valkey) == 0
 
 
 @pytest.mark.parametrize(
-    "fields", [{"id": b"x"}, {"sent_at": float("nan")}, {"dropped": 2**63}, {"node": "a\x00"}]
+    "fields",
+    [
+        {"id": b"x"},
+        {"sent_at": float("nan")},
+        {"dropped": 2**63},
+        {"node": "a\x00"},
+        {"node": "a" * 129},
+        {"run": b"x"},
+        {"first": -1},
+    ],
 )
 def test_a_batch_whose_own_fields_cannot_be_stored_is_buried(valkey, fields) -> None:
     send(valkey, batch([event()], **fields), batch([event()]))
     assert worker(valkey).step() == 1
-    assert int(valkey.get(store.DEAD_COUNT_KEY)) == 1
+    assert BuriedEvent.objects.get().whole
 
 
-def test_an_event_id_that_is_stored_already_buries_only_its_batch(valkey) -> None:
+def test_an_event_id_that_is_stored_already_buries_only_its_event(valkey) -> None:
     one = event()
     send(valkey, batch([one]), batch([one, event()]), batch([event()]))
-    assert worker(valkey).step() == 2
-    assert int(valkey.get(store.DEAD_COUNT_KEY)) == 1
+    assert worker(valkey).step() == 3
+    letter = BuriedEvent.objects.get()
+    assert letter.sqlstate == "23505"
+    assert letter.reason.startswith("A decision with this id is stored already")
 
 
 def test_with_postgresql_away_nothing_is_acknowledged_and_all_is_stored_when_it_is_back(

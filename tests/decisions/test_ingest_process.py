@@ -21,7 +21,7 @@ from django.db import connection
 from decider.contracts import store
 from decider.contracts.event import encode_batch
 from decider.store_users.roles import Role
-from decisions.models import Decision, IngestedBatch
+from decisions.models import BuriedEvent, Decision, IngestedBatch
 from decisions.store import worker
 from tests.decisions.factory import batch, event
 from tests.servers import store_url
@@ -92,7 +92,7 @@ def test_killed_again_and_again_it_stores_every_event_once(valkey: redis.Redis) 
     ids = [i for one in sent for i in one]
     assert Decision.objects.count() == len(ids)
     assert {d.bytes for d in Decision.objects.values_list("id", flat=True)} == set(ids)
-    assert not valkey.exists(store.DEAD_COUNT_KEY)
+    assert not BuriedEvent.objects.exists()
 
 
 def test_told_to_stop_it_leaves_the_group_and_says_what_it_did(valkey: redis.Redis) -> None:
@@ -104,5 +104,5 @@ def test_told_to_stop_it_leaves_the_group_and_says_what_it_did(valkey: redis.Red
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=20)
     assert process.returncode == 0
-    assert b"stopped after 2 rows, 0 batches buried" in said
+    assert b"stopped after 2 rows, 0 buried" in said
     assert valkey.xinfo_consumers(store.EVENTS_STREAM, store.EVENTS_GROUP) == []

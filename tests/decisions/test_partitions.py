@@ -8,10 +8,8 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from decisions import tasks
 from decisions.models import Decision
-from decisions.store import copy_format, partitions, worker
-from explain import tasks as explain_tasks
+from decisions.store import copy_format, partitions, rows
 from explain.models import EXPLANATIONS
 from tests.decisions.factory import event
 
@@ -26,7 +24,7 @@ def rows_of(table: str) -> int:
 
 def store_at(day: date) -> None:
     at = datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
-    worker.copy_events([event(at=at)], copy_format.Texts())
+    rows.copy_events([event(at=at)], copy_format.Texts())
 
 
 @pytest.mark.parametrize("table", [partitions.DECISIONS, EXPLANATIONS])
@@ -53,28 +51,13 @@ def test_rows_that_waited_in_the_default_partition_move_when_their_day_is_made()
     assert Decision.objects.count() == 2
 
 
-def test_old_partitions_are_dropped_and_young_ones_stay() -> None:
-    partitions.create(partitions.DECISIONS, [date(2031, 5, 1), date(2031, 5, 20)])
-    assert partitions.drop(partitions.DECISIONS, 10, today=date(2031, 5, 25)) >= 1
-    left = partitions.existing(partitions.DECISIONS)
-    assert date(2031, 5, 20) in left
-    assert date(2031, 5, 1) not in left
-
-
 def test_a_replayed_old_event_is_kept_as_long_as_a_new_one() -> None:
     store_at(date(2015, 5, 17))
-    partitions.drop(partitions.DECISIONS, 10)
-    assert Decision.objects.count() == 1
-    partitions.drop(partitions.DECISIONS, 10, today=timezone.now().date() + timedelta(days=12))
-    assert Decision.objects.count() == 0
-
-
-def test_the_hourly_tasks_make_partitions_for_decisions_and_explanations() -> None:
-    tasks.keep_partitions()
-    explain_tasks.keep_partitions()
     today = timezone.now().astimezone(UTC).date()
-    assert today in partitions.existing(partitions.DECISIONS)
-    assert today in partitions.existing(EXPLANATIONS)
+    partitions.drop_strays(partitions.DECISIONS, today - timedelta(days=10))
+    assert Decision.objects.count() == 1
+    partitions.drop_strays(partitions.DECISIONS, today + timedelta(days=2))
+    assert Decision.objects.count() == 0
 
 
 def test_a_lookup_by_time_reads_one_partition_only() -> None:

@@ -29,7 +29,7 @@ from decisions.models.decision import AppCount, FacetCount
 from decisions.outcomes import disputes
 from decisions.search import app_day, lookup
 from decisions.search.filters import Filters
-from decisions.store import copy_format, partitions, worker
+from decisions.store import copy_format, partitions, rows
 from decisions.store.worker import Worker
 from decisions.tasks import keep_partitions
 from explain.forecast import outlook
@@ -48,8 +48,9 @@ KNOWN_TO = {
     "decisions/models/decision.py",
     "decisions/search/lookup.py",
     "decisions/store/partitions.py",
+    "decisions/store/rows.py",
     "decisions/store/worker.py",
-    "decisions/tasks.py",
+    "decisions/store/retention.py",
     "decisions/migrations/0005_replayed.py",
 }
 
@@ -208,7 +209,7 @@ def test_replays_stored_before_move_to_their_table(store) -> None:
     move = forward[forward.index("WITH moved") :]
     live, old = event(), replayed(id=id_at(time.time() - 60), at=time.time() - 60)
     texts = copy_format.Texts()
-    worker._copy(partitions.DECISIONS, [live, old], texts)
+    rows._copy(partitions.DECISIONS, [live, old], texts)
     with connection.cursor() as cursor:
         cursor.execute(move)
     assert [d.id.bytes for d in Decision.objects.all()] == [live.id]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from django.db import connection
+from django.db import OperationalError, connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -255,11 +255,11 @@ def test_what_a_failed_transaction_learnt_is_not_believed(valkey, monkeypatch) -
 
     def copy_and_fail(*arguments) -> None:
         copy(*arguments)
-        raise ingest_worker.OperationalError("the server went away")
+        raise OperationalError("the server went away")
 
     valkey.xadd(names.EVENTS_STREAM, {"b": encode_batch(batch([event()]))})
     monkeypatch.setattr(ingest_worker, "copy_events", copy_and_fail)
-    with pytest.raises(ingest_worker.OperationalError):
+    with pytest.raises(OperationalError):
         one.step()
     monkeypatch.setattr(ingest_worker, "copy_events", copy)
     one._claimed_at = float("-inf")  # it asks at once for what it did not acknowledge

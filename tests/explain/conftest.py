@@ -10,7 +10,7 @@ from django.db import connection, transaction
 
 from decider.contracts import config as configs
 from decider.contracts.config import Config
-from decisions.store import copy_format, worker
+from decisions.store import copy_format, rows
 from explain.shap import backlog, model_files
 from explain.shap import values as shap_values
 from tests.explain import world
@@ -64,7 +64,7 @@ def store(db) -> Callable[[list], list]:
 
     def put(events: list) -> list:
         with transaction.atomic():
-            worker.copy_events(events, copy_format.Texts())
+            rows.copy_events(events, copy_format.Texts())
         return events
 
     return put

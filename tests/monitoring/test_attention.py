@@ -16,6 +16,7 @@ from decider.contracts.vocabulary import MlState
 from monitoring import attention, guardrails
 from monitoring.attention import Explained, Facts
 from monitoring.fleet import Fleet, Lost
+from monitoring.storing import Storing
 from tests.console.conftest import load, status
 
 NOW = 1_763_476_327.0
@@ -243,9 +244,17 @@ def test_an_idle_stream_is_not_late() -> None:
     assert replace(CALM, ingest=IngestStatus(NOW - 900, 1.8, 100, 0)).ingest_lag_s == 1.8
 
 
-def test_a_batch_that_was_set_aside_is_said_for_a_day() -> None:
-    assert titles(replace(CALM, buried_at=NOW - 60)) == ["A batch of decisions could not be stored"]
-    assert titles(replace(CALM, buried_at=NOW - 100_000)) == []
+def test_what_could_not_be_stored_is_said_until_somebody_deals_with_it() -> None:
+    old = Storing(NOW, buried=2, buried_at=NOW - 900_000)
+    assert [i.title for i in attention.find(Facts(CALM, storing=old))] == [
+        "2 sampled decisions could not be stored"
+    ]
+    assert attention.find(Facts(CALM, storing=Storing(NOW))) == []
+
+
+def test_what_was_lost_in_the_stream_is_counted() -> None:
+    found = attention.find(Facts(None, storing=Storing(NOW, lost=1_200)))
+    assert "1,200 sampled decisions were lost" in [i.title for i in found]
 
 
 def test_explanations_that_are_missing_or_wrong_are_counted() -> None:

@@ -17,6 +17,7 @@ from control.config import changes
 from control.deciders import keys, publish
 from control.errors import ControlError
 from control.models import App, Tenant
+from decider.contracts.config import Sampling
 from decider.contracts.store import Profile
 from learning.traffic import world
 
@@ -24,6 +25,10 @@ from learning.traffic import world
 SEED = 7
 # Apps of the demo world. Chosen: enough for peers in every tier, and seeded within seconds.
 APPS = 3000
+# What is kept of decisions about the demo's traffic. Chosen: its attackers never tire, and their
+# blocks would be seven in ten of what it stores; most of the rest are admits, which are alike. So
+# it fills a disk a third as fast (docs/disk.md). Other installations have the defaults.
+OF_DEMO_TRAFFIC = Sampling(admit=0.01, block=0.05)
 
 
 class Command(BaseCommand):
@@ -35,12 +40,18 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--seed", type=int, default=SEED)
         parser.add_argument("--apps", type=int, default=APPS)
+        parser.add_argument(
+            "--demo-traffic",
+            action="store_true",
+            help="keep few blocks and admits, as the demo's attackers never tire",
+        )
 
-    def handle(self, *, seed: int, apps: int, **options: object) -> None:
+    def handle(self, *, seed: int, apps: int, demo_traffic: bool, **options: object) -> None:
+        rates = OF_DEMO_TRAFFIC if demo_traffic else None
         try:
             keys.ensure(settings.SLUICE_KEYS)
             made = populate(world.draw_population(seed, apps))
-            first = changes.first(by=SYSTEM, reason="A new installation")
+            first = changes.first(by=SYSTEM, reason="A new installation", sampling=rates)
             if made or first:
                 did = f"published with {publish.rebuild():,} profiles"
             else:

@@ -156,7 +156,8 @@ class Command(BaseCommand):
                 # they have compiled code and a config: they can start before the database is ready
                 supervisor.run(*known_programs.DECIDERS)
             self.say("Preparing the database ...")
-            prepare_database()
+            traffic = any(program.name == "traffic" for program in supervisor.programs)
+            prepare_database(with_traffic=traffic)
         if changes.current().model is None:
             self.say("Making the first model live ...")
             # in a process of its own, which ends with the memory that a training may take
@@ -446,7 +447,7 @@ def are_deciders_prepared(var: Path) -> bool:
     )
 
 
-def prepare_database() -> None:
+def prepare_database(*, with_traffic: bool) -> None:
     """Migrate the database, add what a new installation needs, and collect the static files.
 
     Raises:
@@ -455,7 +456,7 @@ def prepare_database() -> None:
     call_command("migrate", verbosity=0, interactive=False)
     # silent: they print for people who call them by hand; `welcome` prints what matters here
     with Path(os.devnull).open("w") as nothing:
-        call_command("seed", stdout=nothing)
+        call_command("seed", demo_traffic=with_traffic, stdout=nothing)
         call_command("demo_users", stdout=nothing)
         call_command("check", fail_level="ERROR", stdout=nothing)
     call_command("collectstatic", verbosity=0, interactive=False)

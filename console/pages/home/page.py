@@ -16,17 +16,21 @@ from console.pages.home import guardrail_tiles, mix, mix_chart
 from console.pages.home.guardrail_tiles import Tile
 from console.pages.home.mix import RANGES, Mix, Range
 from console.pages.home.mix_chart import Chart, Mark
+from control import disk
 from control.audit import app_looks
 from control.models import AuditEntry
 from decider.contracts import units
 from decider.contracts.config import ALL_ML, OBSERVE_ONLY
 from decider.contracts.vocabulary import Action
 from decisions.outcomes import disputes
+from decisions.store import buried, ledger
 from explain.models import Explanation
 from explain.shap import backlog
 from monitoring import attention, fleet, guardrails
-from monitoring.attention import AttentionItem, Explained, Facts
+from monitoring.attention import Explained, Facts
+from monitoring.attention_item import AttentionItem
 from monitoring.fleet import Fleet, ServiceLoad
+from monitoring.storing import Storing
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser
@@ -124,7 +128,14 @@ def home_page(user: AbstractUser, asked: str = "", now: float | None = None) -> 
     progress = backlog.measure_progress(at)
     explained, old_disputes = _explained(at, progress), _old_disputes(at)
     items = attention.find(
-        Facts(report, over=over, targets=targets, explained=explained, old_disputes=old_disputes)
+        Facts(
+            report,
+            over=over,
+            targets=targets,
+            explained=explained,
+            old_disputes=old_disputes,
+            storing=_storing(at),
+        )
     )
     may_audit = user.has_perm("control.view_audit")
     return Home(
@@ -139,7 +150,7 @@ def home_page(user: AbstractUser, asked: str = "", now: float | None = None) -> 
         tiles=tiles,
         services=_services(report, targets, lately),
         fleet=report,
-        ingest=f"{_ingest(report, lately)} {_explaining(progress)}",
+        ingest=f"{_ingest(report, lately)} {_explaining(progress)} {_disk(disk.recent())}",
         actions=_audit_entries() if may_audit else (),
         may_audit=may_audit,
     )
@@ -310,6 +321,11 @@ def _ingest(report: Fleet | None, lately: Mix) -> str:
     )
 
 
+def _disk(use: disk.DiskUse) -> str:
+    """Say how much of the disk's budget is used."""
+    return f"{use.used / disk.GB:,.1f} GB of {use.budget / disk.GB:,.0f} GB of disk are used."
+
+
 def _explaining(progress: backlog.BacklogProgress) -> str:
     """Say how many decisions wait for their explanation, for how long, the rate, and what was left
     out.
@@ -356,6 +372,14 @@ def _explained(at: float, progress: backlog.BacklogProgress) -> Explained:
     return Explained(progress.dropped_refusals, mismatches, stopped=stopped)
 
 
+def _storing(at: float) -> Storing:
+    """Return how many sampled decisions are not stored, and why."""
+    waiting, use = buried.waiting(), disk.recent()
+    newest = waiting.newest_at.timestamp() if waiting.newest_at else 0.0
+    left = max(0.0, use.left / disk.GB)
+    return Storing(at, waiting.count, newest, ledger.lost_lately(), int(use.room), left)
+
+
 def _old_disputes(at: float) -> tuple[int, float]:
     """Return how many disputes wait too long, and the age of the oldest, seconds."""
     waiting = disputes.waiting(datetime.fromtimestamp(at, UTC))
@@ -370,6 +394,7 @@ _PLACES = {
     "switches": ("switches", ""),
     "propagation": ("switches", "#propagation"),
     "ingest": ("home", "#ingest"),
+    "storing": ("storing", ""),
     "services": ("home", "#services"),
     "guardrails": ("home", "#guardrails"),
     "lookup": ("lookup", ""),

@@ -11,11 +11,14 @@ import threading
 import redis
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from control import disk
 from decider.store_users.own_user import StoreUserError, check_user
 from decider.store_users.roles import Role
+from decisions.store import retention
 from decisions.store.worker import Worker
 
 
@@ -40,16 +43,17 @@ class Command(BaseCommand):
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
-        worker = Worker(_client(), name)
+        # a first start has no partition yet, and the hourly task may be an hour away
+        with contextlib.suppress(DatabaseError):
+            retention.make_all_ahead()
+        worker = Worker(_client(), name, room=lambda: disk.recent().room)
         self.stdout.write(f"ingest {name} is running")
         worker.run(stop)
         with contextlib.suppress(
             redis.RedisError
         ):  # leaving is a courtesy; a name left behind does no harm
             worker.leave()
-        self.stdout.write(
-            f"ingest {name} stopped after {worker.rows} rows, {worker.dead} batches buried"
-        )
+        self.stdout.write(f"ingest {name} stopped after {worker.rows} rows, {worker.buried} buried")
 
 
 def _client() -> redis.Redis:
