@@ -64,6 +64,8 @@ def test_every_partitioned_table_of_the_database_is_under_retention() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SELECT relname FROM pg_class WHERE relkind = 'p' ORDER BY 1")
         found = [name for (name,) in cursor.fetchall()]
+    # months of looks go only after a signed checkpoint (control.audit.look_months)
+    found.remove("control_look")
     assert found == [one.parted.table for one in retention.tables()]
 
 
