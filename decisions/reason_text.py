@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 
 from control.config import documents
+from decider import policy
 from decider.contracts.signals import INDEX, unpack
 from decider.contracts.units import (
     plan_figure,
@@ -89,7 +90,7 @@ def _figures(reason: Reason, d: Decision, seen: dict[str, float]) -> str:
         case Reason.BURST_EXHAUSTED | Reason.TOKENS_EMPTY | Reason.TOKENS_LEFT:
             return _bucket(reason, seen)
         case Reason.SERVICE_OVERLOADED:
-            return _strained(d, seen["service_utilisation"], seen["service_price"])
+            return _strained(d, seen)
         case Reason.TENANT_OVER_SHARE if seen["tenant_fair_share"] <= 0:
             # only in old records: newer ones name the service when the fair share is none
             return f"higher tiers left no room on {d.service}, so its tenant's fair share was none"
@@ -161,16 +162,26 @@ def _target(d: Decision) -> float:
     return next((s.target for s in services if s.name == d.service), 1.0)
 
 
-def _strained(d: Decision, load: float, price: float) -> str:
+def _strained(d: Decision, seen: dict[str, float]) -> str:
     """Say how a service was overloaded. Its price falls more slowly than its load, and rises with
     latency and errors too, so low load does not contradict it.
     """
+    load = seen["service_utilisation"]
     if load >= _target(d):
         return f"{d.service} was at {load * 100:.0f}% of its capacity"
-    return (
-        f"{d.service} was still recovering from overload and took only what is worth most (price"
-        f" {price_figure(price)}, {load * 100:.0f}% load)"
-    )
+    return f"{_short(d, load)} and took only what is worth most{_worth_below_cost(d, seen)}"
+
+
+def _worth_below_cost(d: Decision, seen: dict[str, float]) -> str:
+    """Say what a request was worth and what serving it cost, where the one is below the other."""
+    if d.value is None:
+        return ""
+    worth = policy.BASE_WORTH + d.value
+    price = float(policy.price_for(unpack(bytes(d.signals)), policy.USE_ALL))
+    if worth >= (cost := price * seen["cost"]):
+        return ""
+    told = told_apart(worth, cost)
+    return f": this request was worth {told[0]}, and serving it cost {told[1]}"
 
 
 def signals(decision: Decision) -> dict[str, float] | None:

@@ -70,7 +70,8 @@ def describe_named(ways: list[Way], missed: list[Way], named: str) -> str:
     strongest = f"its strongest reason, “{feature.label}”"
     if any(_touches(way, named) for way in missed):
         return f"To change {strongest}, alone would not have been enough."
-    why = "its owner cannot" if feature.source == "profile" else "no change of it was tried"
+    profile = feature.source == "profile"
+    why = "its owner cannot change it" if profile else "nothing that changes it was tried"
     return f"None of these changes {strongest}: {why}."
 
 

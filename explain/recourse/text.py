@@ -111,7 +111,7 @@ _TRIED = {
     "pace": "a slower pace",
     "day": "a slower pace over the day",
     "batch": "several items in a call",
-    "retries": "pausing while refused",
+    "retries": "sending nothing more once refused",
     "errors": "no client errors",
     "resources": "fewer paths in two minutes",
     "paths": "fewer paths in twenty minutes",
@@ -183,7 +183,7 @@ def _short(change: PulledLever) -> str:
             return f"with {after:.0f} items in a call"
         case "retries":
             return (
-                "pausing while refused"
+                "sending nothing more once refused"
                 if after == 0
                 else f"with {format_percent(after)} of requests refused or repeated"
             )
@@ -247,8 +247,8 @@ def _full_share(lever: str, before: str, after: float) -> str:
     # A share of zero reads as "without", because "0% of its answers" would sound rounded.
     if lever == "retries" and after == 0:
         return (
-            f"pausing while refused, instead of going on until {before} of its requests were"
-            " refused or repeated refused ones"
+            f"sending nothing more once refused, instead of going on until {before} of its"
+            " requests were refused or repeated refused ones"
         )
     if lever == "retries":
         return (

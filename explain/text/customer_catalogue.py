@@ -15,7 +15,7 @@ from decider.contracts.vocabulary import Action
 from decider.refusal.causes import SIGNS_OF_ABUSE, TELLING
 
 # Version of the catalogue, shown beside each text: a reply can be traced to its wording.
-VERSION = 9
+VERSION = 10
 
 # Every field that a text may name. A closed list, so that a new text cannot tell more by mistake.
 FIELDS = frozenset(
@@ -173,8 +173,8 @@ class CauseTexts(NamedTuple):
 PATIENCE = "Your integration does not need to change, as long as it waits when it is told to."
 # Used instead of PATIENCE if the record shows that the app does not wait.
 HURRIED = (
-    "Some of your app’s latest requests came back before the wait that they were told. Please let"
-    " it wait as long as the Retry-After field says."
+    "Some of your app’s latest requests were sent again before Retry-After had passed. Please let"
+    " it wait as long as that field says."
 )
 # Added where a simpler limit decided because we were late.
 LATE = "We had no time for our usual check, so only this simpler limit applied."

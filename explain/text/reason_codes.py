@@ -125,7 +125,8 @@ def write_because(found: Sequence[ReasonCode], usual: Sequence[tuple[str, float]
     behaviour = None if _is_behaviour(strongest) else _find_behaviour(found)
     if behaviour is not None:
         lead = clause if weightier else f"most of all {clause}"
-        return f"{lead}; its behaviour now added: {_write_alone(behaviour)}{weightier}"
+        what = "the request itself" if behaviour.feature.source == "request" else "its behaviour"
+        return f"{lead}; {what} added: {_write_alone(behaviour)}{weightier}"
     if len(found) > 1 and found[1].effect >= _NEARLY * strongest.effect:
         much = "as much" if found[1].effect == strongest.effect else "nearly as much"
         clause += f"; {much} because {write_clause(found[1])}"

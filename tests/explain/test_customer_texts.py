@@ -203,7 +203,7 @@ def test_an_app_that_comes_back_early_is_not_told_that_nothing_need_change() -> 
     )
     assert "does not need to change" in patient
     assert "does not need to change" not in hurried
-    assert "came back before the wait that they were told" in hurried
+    assert "were sent again before Retry-After had passed" in hurried
     # a block tells no wait, so nothing is said of one
     blocked = a_case(hurried=True, action=Action.BLOCK, wait_s=0, **busy)
     assert "wait" not in customer.write_texts(blocked).reply

@@ -14,14 +14,14 @@ def reason(name: str, effect: float) -> ReasonCode:
 
 def test_the_strongest_leads_and_behaviour_is_said_to_add() -> None:
     assert write_because([reason("app_age", 0.3), reason("rate_10s", 0.1)]) == (
-        "most of all because by app_age; its behaviour now added: by rate_10s"
+        "most of all because by app_age; its behaviour added: by rate_10s"
     )
 
 
 def test_since_when_an_app_is_known_is_no_behaviour() -> None:
     found = [reason("abuse_history", 0.5), reason("seconds_since_first", 0.4)]
     assert write_because(found) == "because by abuse_history"
-    added = "most of all because by seconds_since_first; its behaviour now added: by rate_10s"
+    added = "most of all because by seconds_since_first; its behaviour added: by rate_10s"
     assert write_because([reason("seconds_since_first", 0.5), reason("rate_10s", 0.4)]) == added
 
 
@@ -66,7 +66,7 @@ def test_a_usual_value_that_weighs_more_is_named_in_the_headline() -> None:
     found = [reason("app_age", 0.17), reason("rate_10s", 0.10)]
     told = write_because(found, [("Tier", 0.20), ("Hour of the week", 0.18)])
     assert told == (
-        "because by app_age; its behaviour now added: by rate_10s; “Hour of the week”, at a usual"
+        "because by app_age; its behaviour added: by rate_10s; “Hour of the week”, at a usual"
         " value, raised its risk more than that"
     )
     # where an app of its tier starts is no reason

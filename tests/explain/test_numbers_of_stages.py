@@ -256,8 +256,8 @@ CLAUSES = {
     Reason.TOKENS_LEFT: "its bucket still held {tokens} of {burst} requests",
     Reason.SERVICE_OVERLOADED: (
         "<service> was at {load}% of its capacity",
-        "<service> was still recovering from overload and took only what is worth most (price"
-        " {price}, {load}% load)",
+        "<service> was still recovering from overload ({load}% load) and took only what is worth"
+        " most[: this request was worth {worth}, and serving it cost {cost}]",
     ),
     Reason.TENANT_OVER_SHARE: (
         f"{SHORT} and its tenant used {{share}} times its fair share of it",

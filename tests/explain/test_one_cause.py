@@ -296,7 +296,7 @@ def test_the_headline_names_the_strongest_reason(everything) -> None:
             "" if usual < lead.effect else "as" if usual == lead.effect else "more"
         )
         heavier += bool(weightier)
-        mostly, _, added = mostly.partition("; its behaviour now added: ")
+        mostly, _, added = mostly.partition("; its behaviour added: ")
         assert ("most of all because " in mostly) == bool(added and not weightier)
         assert not added or not is_behaviour(feature)
         mostly, much, also = re.split(r"(?:; (as|nearly as) much because )|$", mostly, maxsplit=1)

@@ -188,7 +188,7 @@ def test_what_speaks_for_the_request_in_a_cause_lowers_its_effect() -> None:
         ("retries_60s", "1 of its requests in a minute repeats one that was refused."),
         (
             "early_retries_60s",
-            "1 of its requests in a minute came back before the wait it was told.",
+            "1 of its requests in a minute was sent again before Retry-After had passed.",
         ),
         ("distinct_sources_60s", "It came from 1 IP address in two minutes."),
         ("distinct_endpoints_60s", "It called 1 endpoint, whatever the ids, in two minutes."),

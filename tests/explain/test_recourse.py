@@ -566,7 +566,7 @@ def test_it_is_said_where_no_way_changes_the_strongest_reason(refusals, trained)
     for one in found:
         assert one.aside == (
             "None of these changes its strongest reason, “Confirmed abuse reports”: its owner"
-            " cannot."
+            " cannot change it."
         )
     assert not any(one.aside for one in find_named(refusals, trained, ""))
 

@@ -47,8 +47,9 @@ FEATURES_AGAINST_USUAL: tuple[Feature, ...] = (
         "ratio",
         "Pace over its tier's usual pace",
         "PACE_OF_TIER",
-        "Over the last minute it sent {value} as fast as apps of its tier usually do.",
-        "Over the last minute it sent only {value} as fast as apps of its tier usually do.",
+        "Over the last minute it sent {value} the average of its tier’s apps, quiet ones included.",
+        "Over the last minute it sent only {value} the average of its tier’s apps, quiet ones"
+        " included.",
         "counters",
         "PACE",
         default=1.0,
