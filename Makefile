@@ -11,7 +11,7 @@ WITH := "$(or $(PYTHON),no-python)" -B bootstrap.py
 KEEP_BYTECODE := PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast coverage bench evaluate model lint format clean lock python
+.PHONY: help run test test-fast test-long coverage bench evaluate model lint format clean lock python
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,12 @@ else
 	@$(KEEP_BYTECODE) SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto --dist worksteal
 	@$(KEEP_BYTECODE) SLUICE_TESTS=slow $(WITH) --dev python -m pytest -q
 endif
+
+# the faults that last, and a million random messages of each kind
+test-long: export SLUICE_RANDOM_MESSAGES := 1000000
+test-long: python ## run all tests, also those that take long; an hour or more
+	@$(KEEP_BYTECODE) SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto --dist worksteal
+	@$(KEEP_BYTECODE) SLUICE_TESTS=long $(WITH) --dev python -m pytest -q
 
 coverage: python ## the same with branch coverage, shown by room; slower
 	@rm -rf .template-coverage

@@ -99,13 +99,21 @@ def pytest_collection_finish() -> None:
 # last: pytest-randomly and pytest-django order the tests in the same hook
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the half of the tests that SLUICE_TESTS names: "fast" or "slow"; all without it."""
+    """Keep the part of the tests that SLUICE_TESTS names: "fast"; "slow", which leaves out those
+    that take long; "long", which does not. All without it.
+    """
     keep_order(items)
-    half = os.environ.get("SLUICE_TESTS", "")
-    if half in {"fast", "slow"}:
-        other = [item for item in items if needs_servers(item) == (half == "fast")]
-        items[:] = [item for item in items if needs_servers(item) == (half == "slow")]
-        config.hook.pytest_deselected(items=other)
+    part = os.environ.get("SLUICE_TESTS", "")
+    if part in {"fast", "slow", "long"}:
+        kept = [item for item in items if _is_of(part, item)]
+        config.hook.pytest_deselected(items=[item for item in items if not _is_of(part, item)])
+        items[:] = kept
+
+
+def _is_of(part: str, item: pytest.Item) -> bool:
+    if part == "slow" and item.get_closest_marker("long"):
+        return False
+    return needs_servers(item) == (part != "fast")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -36,7 +36,7 @@ CELERY_STOP_WITHIN_S = 20
 # What a program gets that uses neither server: no address, and so no password.
 _NO_SERVER: Mapping[str, str] = {"DATABASE_URL": "", "VALKEY_URL": ""}
 # One process with one task at a time leaves the cores to the deciders. --without-gossip and
-# --without-mingle drop what only several workers need. -B: the worker also starts scheduled tasks.
+# --without-mingle drop what only several workers need.
 _CELERY = (
     *("-m", "celery", "-A", "console", "worker", "--concurrency", "1", "--loglevel", "WARNING"),
     *("--without-gossip", "--without-mingle"),
@@ -84,6 +84,7 @@ def worker_programs(var: Path, ports: Mapping[str, int], region: str) -> list[Pr
         _gateway_agent(var),
         _ingest(var),
         _celery_worker(var),
+        _beat(var),
         _explainer(var),
         _console(var, "console", _PAGE_WORKERS),
         _console(var, "console-switches", 1),
@@ -195,14 +196,22 @@ def _gateway_agent(var: Path) -> Program:
 
 
 def _celery_worker(var: Path) -> Program:
-    # in our own folder: Celery would use the current one, which may not be writable
-    schedule = ("--schedule", str(var / "run" / "beat"))
     return _python(
-        *("worker", WORKER_ORDER, *_CELERY, "-B", *schedule, "--queues", "celery"),
+        *("worker", WORKER_ORDER, *_CELERY, "--queues", "celery"),
         stop_within_s=CELERY_STOP_WITHIN_S,
         nice=FAR_BEHIND,
         uses=_both(var, Role.WORKER),
     )
+
+
+def _beat(var: Path) -> Program:
+    """Return what starts the scheduled tasks: a program of its own, because a worker that has it as
+    a child (-B) does not notice when it dies, and nothing is scheduled from then on.
+    """
+    # in our own folder: Celery would use the current one, which may not be writable
+    schedule = ("--schedule", str(var / "run" / "beat"))
+    command = ("-m", "celery", "-A", "console", "beat", "--loglevel", "WARNING", *schedule)
+    return _python("beat", WORKER_ORDER, *command, nice=FAR_BEHIND, uses=_both(var, Role.WORKER))
 
 
 def _explainer(var: Path) -> Program:

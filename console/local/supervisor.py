@@ -106,7 +106,14 @@ class Supervisor:
         # variables hold addresses of servers, and with them passwords
         config.touch(mode=0o600)
         config.write_text("\n".join(self._config()) + "\n")
-        program = [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "-c", str(config)]
+        program = [
+            sys.executable,
+            "-m",
+            "console.local.lasting_supervisord",
+            "--nodaemon",
+            "-c",
+            str(config),
+        ]
         self.log_path("supervisord").touch(mode=0o600)
         with self.log_path("supervisord").open("ab") as log:
             self._process = subprocess.Popen(
