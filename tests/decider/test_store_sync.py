@@ -9,7 +9,7 @@ import pytest
 
 from decider.contracts import store
 from decider.contracts.event import EventBatch, decode_batch, encode_batch
-from decider.engine import routing
+from decider.contracts.normalise import names
 from decider.http import check
 from decider.node import process, store_sync
 from decider.node.store_sync import StoreSync
@@ -126,7 +126,7 @@ def test_the_longest_texts_that_the_doors_let_in_are_sent(sending) -> None:
     longest = {
         "request_id": "r" * check.MAX_REQUEST_ID,
         "app": "a" * 128,
-        "endpoint": "/" * max(256, routing.LONGEST_TEMPLATE),
+        "endpoint": "/" * max(256, names.LONGEST),
         "method": "M" * 32,
     }
     sending.engine.events = [event(**longest)]
