@@ -320,10 +320,12 @@ def _own_disk(folder: Path) -> Iterator[None]:
     kind = ["-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=0755", "tmpfs"]
     may = os.geteuid() == 0 and shutil.which("mount")
     done = may and subprocess.run(["mount", *kind, str(folder)], capture_output=True, check=False)
-    yield
-    if done and done.returncode == 0:
-        # lazily: an orphan of a killed part may still hold a file
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    try:
+        yield
+    finally:
+        if done and done.returncode == 0:
+            # lazily: an orphan of a killed part may still hold a file
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @contextmanager
