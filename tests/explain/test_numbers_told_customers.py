@@ -171,9 +171,9 @@ WAYS = {
     "day": "[A][a]t {level} request[s] a <per> over the whole day instead of {before} request[s] a"
     " <per>",
     "batch": "[W][w]ith {level} items in each call[ of POST /v2/orders:batchGet]",
-    "retries": "[P][p][ausing while refused, instead of going on until {before}% of its requests"
-    " were refused or repeated refused ones][W][w][ith {level}% of its requests refused or"
-    " repeating refused ones instead of {before2}%]",
+    "retries": "[S][s][ending nothing more once refused, instead of going on until {before}% of"
+    " its requests were refused or repeated refused ones][W][w][ith {level}% of its requests"
+    " refused or repeating refused ones instead of {before2}%]",
     "errors": "[W][w]ith[out 4xx answers, which were {before}%][ {level}% of its answers 4xx"
     " instead of {before2}%]",
     "resources": "[A][a]sking for {level} different path[s] in two minutes instead of {before}",
