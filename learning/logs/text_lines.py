@@ -15,10 +15,10 @@ from learning.logs.times import common_time, written_time
 
 def _quoted(name: str) -> str:
     """Return the pattern of a text in quotes, in which a backslash escapes the next character."""
-    return rf'"(?P<{name}>[^"\\]*(?:\\.[^"\\]*)*)"'
+    return rf'"(?P<{name}>[^"\\]*+(?:\\.[^"\\]*+)*+)"'
 
 
-_ANY = r'"[^"\\]*(?:\\.[^"\\]*)*"'
+_ANY = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 # The part that all formats of the Apache family share, from the client's address to the size.
 _COMMON = (
     rf"(?P<client>\S+) \S+ [^\[]*\[(?P<when>[^\]]{{1,64}})\] {_quoted('request')}"
