@@ -21,7 +21,7 @@ from tests.faults.installation import Installation
 from tests.gateway.running import until
 
 # one installation for all: each test leaves it whole
-pytestmark = [pytest.mark.parts, pytest.mark.in_order]
+pytestmark = [pytest.mark.parts, pytest.mark.in_order, pytest.mark.long]
 
 
 class Fault(StrEnum):
