@@ -8,11 +8,11 @@ import pytest
 from django.db import connection
 
 from control import disk
-from control.audit import chain
+from control.audit import app_looks, chain
 from control.audit.actors import SYSTEM, Actor
 from control.disk import GB, DiskUse, Room
 from control.errors import Refused
-from control.models import AuditEntry
+from control.models import AuditEntry, Look
 
 MARA = Actor("Mara Lindqvist", "mara@example.org", "Support")
 
@@ -72,8 +72,8 @@ def test_a_shell_and_the_system_may_use_the_reserve(left, by) -> None:
 @pytest.mark.django_db
 def test_who_looked_is_written_down_to_the_end(left) -> None:
     left(0.1)
-    chain.append_all([chain.Said("app", "looked")], by=MARA, reason="SUP-1", action="app.look")
-    assert AuditEntry.objects.count() == 1
+    app_looks.record_all([("app", "looked")], by=MARA, ticket="SUP-1")
+    assert Look.objects.count() == 1
 
 
 @pytest.mark.django_db
