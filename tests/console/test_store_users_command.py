@@ -101,7 +101,7 @@ def test_up_gives_each_program_its_own_address_only(own_servers: Path) -> None:
     users = {
         **dict.fromkeys(programs.DECIDERS, "sluice-decider"),
         **{name: f"sluice-{name}" for name in ("console", "worker", "ingest", "feedback")},
-        "explainer": "sluice-worker",
+        **dict.fromkeys(("explainer", "beat"), "sluice-worker"),
         "gateway-agent": "sluice-gateway",
         "console-switches": "sluice-console",
     }
@@ -112,7 +112,7 @@ def test_up_gives_each_program_its_own_address_only(own_servers: Path) -> None:
         assert url.partition("://")[2].partition(":")[0] == users.get(program.name, "")
         # only these keep anything in the database
         uses_database = program.name in {
-            *("console", "console-switches", "worker", "explainer", "ingest")
+            *("console", "console-switches", "worker", "explainer", "beat", "ingest")
         }
         assert ("DATABASE_URL" in program.environment) is not uses_database
         assert not any("redis://" in word for word in program.command)
