@@ -87,10 +87,9 @@ class EndpointNames:
         """Make one of all words behind a place that the document does not have."""
         self.merged += 1
         place.merged = True
-        gone = [part for part, after in place.next.items() if not after.held]
-        for part in gone:
-            if part not in _PLACEHOLDERS:
-                self._segments -= _size(place.next.pop(part))
+        kept = _PLACEHOLDERS | {part for part, after in place.next.items() if after.held}
+        for part in place.next.keys() - kept:
+            self._segments -= _size(place.next.pop(part))
 
 
 def _size(place: _Place) -> int:
