@@ -72,6 +72,17 @@ def write_story(
     )
 
 
+def risk_mattered(decision: Decision, thresholds: Thresholds | None) -> bool:
+    """Return whether a lower risk would have changed a refusal, or a higher one an admit; True
+    where that cannot be told.
+    """
+    if thresholds is None:
+        return True
+    if len(thresholds.bands) == 1:
+        return False
+    return decision.action == Action.ADMIT or thresholds.up is not None
+
+
 def round_wait(seconds: float) -> int:
     """Return a wait in whole seconds, rounded up as in the Retry-After field; 0 for no wait."""
     return max(1, math.ceil(seconds)) if seconds > 0 else 0

@@ -324,6 +324,8 @@ class DecisionPage:
     """Sentence that the wait of an earlier response still stands; empty when it does not."""
     code: str
     clause: str
+    risk_mattered: bool
+    """As `verdict.risk_mattered` says."""
 
     @property
     def tenant(self) -> str:
@@ -473,6 +475,7 @@ def decision_page(d: Decision, *, with_token: bool) -> DecisionPage:
         standing=standing_wait(d),
         code=reason_text.find_telling_reason(d.action, d.reason).name,
         clause=reason_text.clause(d),
+        risk_mattered=verdict.risk_mattered(d, marks),
     )
 
 
