@@ -222,6 +222,7 @@ def _how(report: Fleet, lately: Mix, over: bool) -> str:
         return "Running without ML, the fallback limiter decides"
     if (
         report.lost
+        or report.doubts
         or report.without_ml
         or (report.unasked_share or 0.0) > guardrails.UNASKED_LIMIT
         or any(load.utilisation >= 1 and not load.late for load in report.services)
