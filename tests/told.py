@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 from django.conf import settings
 
+from decider.contracts.sealed import outcomes as sealing
 from decider.contracts.sealed import told
 from decider.contracts.sealed.told import Kind
 from decider.node import commands
@@ -22,3 +25,10 @@ def token_key(keys: Path | None = None) -> bytes:
 def sealed(message: msgspec.Struct, keys: Path | None = None) -> bytes:
     """A heartbeat, an ack or an answer as a decider of that installation writes it."""
     return told.seal(message, KINDS[type(message)].derive_key(token_key(keys)))
+
+
+def entry(outcomes: Sequence[object], keys: Path) -> dict[str, bytes]:
+    """An entry of outcomes as a program beside a gateway that has just started sends it."""
+    now, body = time.time(), msgspec.msgpack.encode(outcomes)
+    key = sealing.read_key(keys / sealing.KEY_FILE)
+    return {"b": body, "s": sealing.Sealer(key, "edge", now).seal(body, now)}

@@ -10,6 +10,7 @@ still be read and deciders that still run with it are believed.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from control.errors import KeysError
 from decider.contracts import config
 from decider.contracts.files import create_atomically
 from decider.contracts.sealed import outcomes
+
+log = logging.getLogger(__name__)
 
 # Bytes of an Ed25519 key (RFC 8032), and of a token key.
 KEY_BYTES = 32
@@ -38,13 +41,13 @@ def ensure(directory: Path) -> None:
             directory / "config.pub", load_signing_key(directory).public_key().public_bytes_raw()
         )
         _create(directory / "token.key", secrets.token_bytes(KEY_BYTES))
-        _follow(directory / outcomes.KEY_FILE, outcomes.derive_key(load_token_key(directory)))
     except OSError as error:
         raise KeysError(
             f"The keys cannot be written to {directory}: {error.strerror or error}."
         ) from error
     # checked here: otherwise a wrong pair would show only when deciders refuse every document
     _check_pair(directory)
+    _follow(directory / outcomes.KEY_FILE, outcomes.derive_key(load_token_key(directory)))
 
 
 def load_signing_key(directory: Path) -> Ed25519PrivateKey:
@@ -92,14 +95,19 @@ def _create(path: Path, raw: bytes) -> None:
 
 
 def _follow(path: Path, raw: bytes) -> None:
-    """Bring the file of a key that follows from another one up to date."""
+    """Bring the file of a key that follows from another one up to date. Log a directory that cannot
+    be written: all but a gateway's feedback program do without this file.
+    """
     text = f"{raw.hex()}\n".encode("ascii")
-    if path.exists():
-        if path.read_bytes() == text:
-            return
-        # of a token key that was replaced
-        path.unlink(missing_ok=True)
-    create_atomically(path, text, mode=0o600)
+    try:
+        if path.exists():
+            if path.read_bytes() == text:
+                return
+            # of a token key that was replaced
+            path.unlink(missing_ok=True)
+        create_atomically(path, text, mode=0o600)
+    except OSError as error:
+        log.warning("%s cannot be written: %s", path, error.strerror or error)
 
 
 def _read(path: Path) -> bytes:

@@ -45,8 +45,10 @@ def derive_key(token_key: bytes) -> bytes:
 
 
 def mark(key: bytes) -> str:
-    """Return a name of a key, by which a store filled with profiles of another one is known."""
-    return hashlib.sha256(key).hexdigest()[:16]
+    """Return a name of a key, by which a store filled with profiles of another one is known, or
+    with some that have no time.
+    """
+    return hashlib.sha256(b"dated" + key).hexdigest()[:16]
 
 
 def seal(profile: Profile, key: bytes) -> bytes:
