@@ -60,9 +60,7 @@ def test_what_is_forged_or_put_back_is_refused_and_told() -> None:
     assert take(intake, sealer.seal(BODY, NOW)) == 1
 
 
-def test_a_decider_that_is_told_to_takes_what_has_no_seal_and_nothing_that_has_a_wrong_one() -> (
-    None
-):
+def test_a_decider_that_is_told_to_takes_what_has_no_seal_but_no_wrong_one() -> None:
     intake = OutcomeIntake(TOKEN_KEY, unsealed=True)
     assert take(intake, None) == 1
     with pytest.raises(SealError):

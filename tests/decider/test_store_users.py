@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -270,23 +271,29 @@ def test_nothing_but_the_word_allows_it(said: str, server: servers.Valkey) -> No
 
 
 @pytest.fixture
-def later(tmp_path: Path) -> Iterator[servers.Valkey]:
+def later(tmp_path: Path) -> servers.Valkey:
     """A server that is away when processes start."""
     users = tmp_path / "users"
-    made = servers.Valkey(tmp_path / "valkey", servers.free_port(), "p", durable=False, keys=users)
-    yield made
-    with contextlib.suppress(redis.ConnectionError):
-        redis.Redis.from_url(made.url()).shutdown(nosave=True)
+    return servers.Valkey(tmp_path / "valkey", servers.free_port(), "p", durable=False, keys=users)
 
 
-def come_back(server: servers.Valkey) -> None:
+@pytest.fixture
+def come_back() -> Iterator[Callable[[servers.Valkey], None]]:
+    """Starts a server for as long as the test lasts."""
+    with contextlib.ExitStack() as running:
+        yield partial(_start, running)
+
+
+def _start(running: contextlib.ExitStack, server: servers.Valkey) -> None:
     server.make()
-    subprocess.Popen(server.command(), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(server.command(), stdout=subprocess.DEVNULL)
+    running.callback(process.wait, 10)
+    running.callback(process.terminate)
     servers.wait_until_ready(server)
 
 
 def test_a_store_that_is_away_holds_nobody_up_and_is_asked_when_it_is_back(
-    later: servers.Valkey,
+    later: servers.Valkey, come_back: Callable[[servers.Valkey], None]
 ) -> None:
     """Whoever could keep the store away at a start could have a process run as anybody."""
     check = f"check_user({later.url()!r}, Role.DECIDER, {{}}); print(1, flush=True)"
@@ -309,7 +316,9 @@ def test_a_store_that_is_away_holds_nobody_up_and_is_asked_when_it_is_back(
     assert "who may do everything there" in said
 
 
-def test_its_own_user_goes_on_when_the_store_is_back(later: servers.Valkey) -> None:
+def test_its_own_user_goes_on_when_the_store_is_back(
+    later: servers.Valkey, come_back: Callable[[servers.Valkey], None]
+) -> None:
     ended: list[bool] = []
     before = {thread.ident for thread in threading.enumerate()}
     url = later.url(role=Role.DECIDER)
