@@ -31,4 +31,4 @@ def entry(outcomes: Sequence[object], keys: Path) -> dict[str, bytes]:
     """An entry of outcomes as a program beside a gateway that has just started sends it."""
     now, body = time.time(), msgspec.msgpack.encode(outcomes)
     key = sealing.read_key(keys / sealing.KEY_FILE)
-    return {"b": body, "s": sealing.Sealer(key, "edge", now).seal(body, now)}
+    return {"b": body, "s": sealing.Sealer(key, "edge").seal(body, now)}

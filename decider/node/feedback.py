@@ -454,7 +454,7 @@ def _sealer_of(options: argparse.Namespace) -> Sealer | None:
     """Return the maker of the outcomes' seals; None without a key. Raise KeyFileError."""
     if options.outcomes_key is None:
         return None
-    return Sealer(read_key(options.outcomes_key), options.gateway, time.time())
+    return Sealer(read_key(options.outcomes_key), options.gateway)
 
 
 def main() -> None:

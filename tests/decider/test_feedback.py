@@ -109,7 +109,7 @@ def test_each_sending_is_sealed_anew(make: Make, tmp_path: Path, valkey: redis.R
     log, key = tmp_path / "log", b"k" * 32
     log.write_bytes(line() + b"\n")
     moving, clock = make(log, valkey), [NOW]
-    moving.clock, moving.sealer = lambda: clock[0], sealing.Sealer(key, "edge", NOW)
+    moving.clock, moving.sealer = lambda: clock[0], sealing.Sealer(key, "edge")
     away = redis.Redis.from_url("redis://127.0.0.1:1/0")
     moving.client = away
     with pytest.raises(redis.ConnectionError):

@@ -173,7 +173,7 @@ def an_outcome(**fields: Any) -> Outcome:
     return msgspec.structs.replace(made, **fields)
 
 
-GATEWAY = sealing.Sealer(sealing.derive_key(TOKEN_KEY), "edge", NOW - 600.0)
+GATEWAY = sealing.Sealer(sealing.derive_key(TOKEN_KEY), "edge")
 
 
 def an_entry(outcomes: list[Outcome], sealer: sealing.Sealer = GATEWAY, at: float = NOW) -> bytes:
@@ -210,7 +210,7 @@ VALID = {
     "known": a_table(7),
     "command": a_command(),
 }
-STRANGER = sealing.Sealer(b"x" * 32, "edge", NOW)
+STRANGER = sealing.Sealer(b"x" * 32, "edge")
 # What was good once, or is sealed by somebody else's key.
 PUT_BACK = (
     ("outcomes", VALID["outcomes"]),

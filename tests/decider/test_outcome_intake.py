@@ -24,22 +24,22 @@ def take(intake: OutcomeIntake, seal: bytes | None, at: float = NOW, body: bytes
     return len(intake.take(f"{int(at * 1e3)}-7".encode(), fields)[0])
 
 
-def test_entries_of_two_gateways_and_of_a_later_run_are_taken() -> None:
+def test_entries_of_two_gateways_and_of_two_programs_of_one_are_taken() -> None:
     intake = OutcomeIntake(TOKEN_KEY)
-    one, two = Sealer(KEY, "one", NOW), Sealer(KEY, "two", NOW - 9.0)
+    one, two = Sealer(KEY, "one"), Sealer(KEY, "two")
     for k in range(3):
         assert take(intake, one.seal(BODY, NOW + k), NOW + k) == 1
         assert take(intake, two.seal(BODY, NOW + k), NOW + k) == 1
-    assert take(intake, Sealer(KEY, "one", NOW + 5.0).seal(BODY, NOW + 5.0), NOW + 5.0) == 1
+    assert take(intake, Sealer(KEY, "one").seal(BODY, NOW + 5.0), NOW + 5.0) == 1
     assert intake.status(0.0).refused == 0
 
 
 def test_what_is_forged_or_put_back_is_refused_and_told() -> None:
-    intake, sealer = OutcomeIntake(TOKEN_KEY), Sealer(KEY, "edge", NOW)
+    intake, sealer = OutcomeIntake(TOKEN_KEY), Sealer(KEY, "edge")
     first, second = sealer.seal(BODY, NOW), sealer.seal(BODY, NOW)
     assert take(intake, second) == 1
-    stranger = Sealer(b"x" * 32, "edge", NOW).seal(BODY, NOW)
-    other = Sealer(codes.derive_key(TOKEN_KEY, b"sluice-reports-3"), "edge", NOW).seal(BODY, NOW)
+    stranger = Sealer(b"x" * 32, "edge").seal(BODY, NOW)
+    other = Sealer(codes.derive_key(TOKEN_KEY, b"sluice-reports-3"), "edge").seal(BODY, NOW)
     refused: list[tuple[bytes | None, float, bytes, str]] = [
         (None, NOW, BODY, "not sealed"),
         (b"", NOW, BODY, "bytes"),
@@ -64,13 +64,13 @@ def test_a_decider_that_is_told_to_takes_what_has_no_seal_but_no_wrong_one() -> 
     intake = OutcomeIntake(TOKEN_KEY, unsealed=True)
     assert take(intake, None) == 1
     with pytest.raises(SealError):
-        take(intake, Sealer(b"x" * 32, "edge", NOW).seal(BODY, NOW))
+        take(intake, Sealer(b"x" * 32, "edge").seal(BODY, NOW))
     told = intake.status(0.0)
     assert (told.unsealed, told.recent_unsealed, told.refused) == (1, 1, 1)
 
 
-def test_many_senders_take_no_more_room() -> None:
+def test_many_runs_take_no_more_room() -> None:
     intake = OutcomeIntake(TOKEN_KEY)
-    for k in range(sealing.MOST_SENDERS + 9):
-        take(intake, Sealer(KEY, f"gateway-{k}", NOW).seal(BODY, NOW))
-    assert len(intake._checker._newest) == sealing.MOST_SENDERS
+    for k in range(sealing.MOST_RUNS + 9):
+        take(intake, Sealer(KEY, f"gateway-{k}").seal(BODY, NOW))
+    assert len(intake._checker._newest) == sealing.MOST_RUNS

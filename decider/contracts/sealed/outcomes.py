@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -28,10 +29,13 @@ SEAL: Final = b"s"
 # Seconds between the sending of an entry and its coming into the store. Chosen: the sender gives
 # the store 2 s, and clocks of two machines may differ by some seconds.
 LATE_S: Final = 15.0
-# Senders that a decider remembers. Chosen: far above the gateways of a region.
-MOST_SENDERS: Final = 1_024
+# Runs that a decider remembers. Chosen: far above the gateways of a region; what a run that is
+# forgotten sent is too old to be taken again.
+MOST_RUNS: Final = 1_024
 # Bytes of a seal. Chosen: several times the longest.
 _MOST_SEAL: Final = 1_024
+# Bytes of a run's name. Chosen: chance makes no two alike.
+_RUN_BYTES: Final = 8
 # Bytes of a key, those of BLAKE2b's digest in `codes.derive_key`.
 _KEY_BYTES: Final = 32
 # At most 16 bytes. The number rises when the meaning of a field changes.
@@ -47,10 +51,10 @@ class Sending(msgspec.Struct, array_like=True, frozen=True):
 
     sender: Annotated[str, Meta(min_length=1, max_length=128)]
     """Name of the gateway."""
-    started_at: Moment
-    """Start of the sending program, unix seconds."""
+    run: Annotated[bytes, Meta(min_length=1, max_length=_RUN_BYTES)]
+    """Name of the sending program's run: two programs may go by one gateway's name."""
     number: Annotated[int, Meta(ge=1, le=2**53)]
-    """Counts the entries that it sent."""
+    """Counts the entries of the run."""
     at: Moment
     """Unix seconds of the sending."""
     digest: Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -84,15 +88,16 @@ def read_key(path: Path) -> bytes:
 class Sealer:
     """The maker of one sender's seals."""
 
-    def __init__(self, key: bytes, sender: str, started_at: float) -> None:
-        """Begin a run of `sender` (1 to 128 characters) that started then (unix seconds)."""
-        self._key, self._sender, self._started_at, self._number = key, sender, started_at, 0
+    def __init__(self, key: bytes, sender: str) -> None:
+        """Begin a run of `sender` (1 to 128 characters)."""
+        self._key, self._sender, self._number = key, sender, 0
+        self._run = secrets.token_bytes(_RUN_BYTES)
 
     def seal(self, body: bytes, now: float) -> bytes:
         """Return the seal of outcomes that are sent at `now` (unix seconds)."""
         self._number += 1
         digest = hashlib.sha256(body).digest()
-        said = Sending(self._sender, self._started_at, self._number, now, digest)
+        said = Sending(self._sender, self._run, self._number, now, digest)
         return codes.seal(_encode(said), self._key)
 
 
@@ -101,8 +106,8 @@ class Checker:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
-        self._newest: dict[str, tuple[float, int]] = {}
-        """By sender, start of its run and number of the last entry that was taken."""
+        self._newest: dict[bytes, int] = {}
+        """By run, the number of the last entry that was taken."""
 
     def check(self, body: bytes, seal: bytes, arrived_at: float) -> None:
         """Raise SealError for outcomes that no gateway's program of this fleet has just sent.
@@ -119,14 +124,13 @@ class Checker:
                 f"{said.sender} sent them {arrived_at - said.at:,.0f} s before they came: a clock"
                 " is wrong, or old ones were put back"
             )
-        before = self._newest.get(said.sender)
-        if before is not None and (said.started_at, said.number) <= before:
+        if said.number <= self._newest.get(said.run, 0):
             raise SealError(f"{said.sender} sent them before, and they were taken")
         self._note(said)
 
     def _note(self, said: Sending) -> None:
         # the one heard of last stands last; what is forgotten was silent for longest
-        self._newest.pop(said.sender, None)
-        self._newest[said.sender] = (said.started_at, said.number)
-        if len(self._newest) > MOST_SENDERS:
+        self._newest.pop(said.run, None)
+        self._newest[said.run] = said.number
+        if len(self._newest) > MOST_RUNS:
             del self._newest[next(iter(self._newest))]
