@@ -135,8 +135,12 @@ class Fleet:
 
     @property
     def size(self) -> int:
-        unbelieved = {doubt.node for doubt in self.doubts if doubt.what == "report"}
-        return len(self.nodes) + len(self.lost) + len(unbelieved)
+        return len(self.nodes) + len(self.lost) + len(self.unbelieved)
+
+    @property
+    def unbelieved(self) -> tuple[str, ...]:
+        """Names of the deciders whose heartbeats are not believed."""
+        return tuple(doubt.node for doubt in self.doubts if doubt.what == "report")
 
     @property
     def in_sync(self) -> int:

@@ -213,7 +213,7 @@ def _headline(report: Fleet | None, items: Sequence[AttentionItem], lately: Mix)
 def _how(report: Fleet, lately: Mix, over: bool) -> str:
     """Say how the fleet runs; of several conditions, name the worst."""
     if not report.nodes:
-        return "No decider reports"
+        return "No decider’s report is believed" if report.unbelieved else "No decider reports"
     if report.engaged(OBSERVE_ONLY):
         return "Observing only, everything is admitted"
     if report.engaged(ALL_ML):
