@@ -127,7 +127,7 @@ def written(draw: st.DrawFn, kind: Kind, message: msgspec.Struct) -> bytes:
     return msgspec.msgpack.encode([0, codes.seal(body, key)])
 
 
-@hypothesis_settings(max_examples=40, suppress_health_check=list(HealthCheck))
+@hypothesis_settings(max_examples=120, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_pages_stand_whatever_is_reported_and_acked(
     signed_in_once, publish, valkey, data: st.DataObject

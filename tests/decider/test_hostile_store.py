@@ -453,7 +453,8 @@ def test_a_profile_at_another_apps_key_is_not_taken(tmp_path: Path) -> None:
         made = Decider(tmp_path)
         await made.take("config", VALID["config"])
         made.shelf.values[store.PROFILE_PREFIX + "app_2"] = VALID["profile"]
-        made.engine.wanted_profiles["app_2"] = None
+        # also not where it is asked for as well
+        made.engine.wanted_profiles |= {"app_1": None, "app_2": None}
         await made.sync._profiles()
         assert made.engine.slot_of("app_1") == made.engine.slot_of("app_2") == -1
         made.sync._ledger.close()
