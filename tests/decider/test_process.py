@@ -279,10 +279,13 @@ def test_outcomes_that_no_gateway_sent_change_nothing_and_are_told(world: World)
 def test_what_the_console_is_told_is_sealed(world: World) -> None:
     key = bytes.fromhex((world.keys / "token.key").read_text())
     world.publish()
-    until(lambda: world.running() == world.version, "the push", 10)
-    beat = world.store.get(store.NODE_PREFIX + "d01")
-    status = told.read_heartbeat(beat, "d01", time.time(), [told.HEARTBEAT.derive_key(key)])
-    assert status.config_version == world.version
+    beats = [told.HEARTBEAT.derive_key(key)]
+
+    def told_version() -> int:
+        data = world.store.get(store.NODE_PREFIX + "d01")
+        return told.read_heartbeat(data, "d01", time.time(), beats).config_version
+
+    until(lambda: told_version() == world.version, "the heartbeat", 10)
     until(lambda: world.ack(world.version) is not None, "the ack", 10)
     data = world.store.hget(f"{store.ACKS_PREFIX}{world.version}", "d01")
     assert told.read_ack(data, "d01", world.version, [told.ACK.derive_key(key)]).ok
