@@ -322,7 +322,7 @@ class StoreSync:
                 # Before decoding: an unreadable entry must not come back for ever.
                 self._outcomes_from = entry_id
                 try:
-                    outcomes, bad = self.outcomes.take(entry_id, fields)
+                    outcomes, bad = self.outcomes.take(entry_id, fields, time.time())
                 except SealError as error:
                     self._reject(1, f"outcomes are not believed: {error}")
                     continue

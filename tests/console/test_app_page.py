@@ -270,7 +270,6 @@ def test_what_could_not_be_told_is_told_the_next_time(
 
 
 def test_ingest_that_is_behind_is_said(signed_in, beat, valkey) -> None:
-
     from decider.contracts import store
 
     beat()

@@ -21,7 +21,7 @@ BODY = msgspec.msgpack.encode([Outcome("app_1", "orders-read", NOW, 200, 9.0)])
 def take(intake: OutcomeIntake, seal: bytes | None, at: float = NOW, body: bytes = BODY) -> int:
     """Has it read an entry that came then; how many outcomes it takes."""
     fields = {b"b": body} if seal is None else {b"b": body, b"s": seal}
-    return len(intake.take(f"{int(at * 1e3)}-7".encode(), fields)[0])
+    return len(intake.take(f"{int(at * 1e3)}-7".encode(), fields, NOW + 600.0)[0])
 
 
 def test_entries_of_two_gateways_and_of_two_programs_of_one_are_taken() -> None:
@@ -67,6 +67,15 @@ def test_a_decider_that_is_told_to_takes_what_has_no_seal_but_no_wrong_one() -> 
         take(intake, Sealer(b"x" * 32, "edge").seal(BODY, NOW))
     told = intake.status(0.0)
     assert (told.unsealed, told.recent_unsealed, told.refused) == (1, 1, 1)
+
+
+def test_after_an_id_of_the_future_the_deciders_own_time_holds() -> None:
+    """The store's ids only grow, so one that somebody dates ahead would spoil all after it."""
+    intake, sealer = OutcomeIntake(TOKEN_KEY), Sealer(KEY, "edge")
+    ahead, late = NOW + 1e9, NOW + 600.0
+    assert take(intake, sealer.seal(BODY, late), ahead) == 1
+    with pytest.raises(SealError, match="put back"):
+        take(intake, sealer.seal(BODY, NOW), ahead)
 
 
 def test_many_runs_take_no_more_room() -> None:
