@@ -62,8 +62,8 @@ class Shelf:
         self.streams: dict[str, list[tuple[bytes, dict[bytes, bytes]]]] = {}
         self.answer: object = []
 
-    def append(self, stream: str, fields: dict[bytes, bytes], name: int) -> None:
-        self.streams.setdefault(stream, []).append((f"{name}-0".encode(), fields))
+    def append(self, stream: str, fields: dict[bytes, bytes], name: str) -> None:
+        self.streams.setdefault(stream, []).append((name.encode(), fields))
 
     async def get(self, key: str) -> bytes | None:
         return self.values.get(key)
@@ -123,14 +123,14 @@ class Decider:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             fields = {b"b": data}
         # the store names entries by its own time
-        self.shelf.append(store.OUTCOMES_STREAM, fields, int(NOW * 1e3) + self.number)
+        self.shelf.append(store.OUTCOMES_STREAM, fields, f"{int(NOW * 1e3)}-{self.number}")
         await self.sync._learn()
 
     async def _take_report(self, data: bytes) -> None:
         self.engine.sharing.hear([data], NOW)
 
     async def _take_known(self, data: bytes) -> None:
-        self.shelf.append(store.KNOWN_STREAM, {b"b": data}, self.number)
+        self.shelf.append(store.KNOWN_STREAM, {b"b": data}, f"{self.number}-0")
         await self.sync._look_at_known()
 
     async def _take_command(self, data: bytes) -> None:
