@@ -96,6 +96,7 @@ def _in_fleet(fleet: Fleet, targets: dict[str, float]) -> list[AttentionItem]:
         *_config_error(fleet),
         *_ahead(fleet),
         *_deciders(fleet),
+        *_unbelieved(fleet),
         *_alone(fleet),
         *_rejected_reports(fleet),
         *_unasked(fleet),
@@ -111,6 +112,7 @@ def _in_fleet(fleet: Fleet, targets: dict[str, float]) -> list[AttentionItem]:
         *_misrouted(fleet),
         *_unknown_paths(fleet),
         *_late_feedback(fleet),
+        *_outcomes(fleet),
         *_given_up(fleet),
         *_services(fleet, targets),
     ]
@@ -153,6 +155,23 @@ def _deciders(fleet: Fleet) -> list[AttentionItem]:
 def _lost(node: str, silent_s: float) -> AttentionItem:
     detail = f"Last report {span(silent_s)} ago. The gateway gives its apps to the others."
     return AttentionItem(85, "alert", f"{node} has stopped reporting", detail, "SRE", "propagation")
+
+
+def _unbelieved(fleet: Fleet) -> list[AttentionItem]:
+    """Return that something in deciders' places is not sealed by this installation."""
+    if not fleet.doubts:
+        return []
+    first = fleet.doubts[0]
+    others = _and_more(sorted({doubt.node for doubt in fleet.doubts} - {first.node}))
+    detail = (
+        f"{first.node}’s {first.what}: {first.why}.{f' Also {others}.' if others else ''} What a"
+        " decider runs that is not believed is not known here. Upgrade it, give it this"
+        " installation’s token.key, or find out who writes to Valkey."
+    )
+    title = "A decider’s report was not believed"
+    # chosen: below a lost decider (85), which is known not to answer, and above those that are
+    # wrong and known (80)
+    return [AttentionItem(83, "alert", title, detail, "SRE", "propagation")]
 
 
 def _alone(fleet: Fleet) -> list[AttentionItem]:
@@ -424,6 +443,30 @@ def _late_feedback(fleet: Fleet) -> list[AttentionItem]:
     names = _and_more(late)
     detail = f"No outcome in {span(FEEDBACK_LATE_S)} from {names}. Their load is not known."
     return [AttentionItem(50, "alert", "Feedback is late", detail, "SRE", "services")]
+
+
+def _outcomes(fleet: Fleet) -> list[AttentionItem]:
+    """Return that deciders do not believe outcomes, and that they take some that nobody sealed."""
+    items = []
+    # each decider reads all outcomes, so the counts are no sum
+    if refused := max((node.outcomes.recent_refused for node in fleet.nodes), default=0):
+        why = next(node.outcomes.why for node in fleet.nodes if node.outcomes.recent_refused)
+        title = "Outcomes were not believed"
+        detail = (
+            f"{refused:,} entries in the last minute: {why}. Give each feedback program its"
+            " --outcomes-key, or find out who writes to Valkey."
+        )
+        # chosen: as messages between deciders that are not authentic (75)
+        items.append(AttentionItem(75, "alert", title, detail, "SRE", "services"))
+    if taken := max((node.outcomes.recent_unsealed for node in fleet.nodes), default=0):
+        title = "Outcomes without a seal are taken"
+        detail = (
+            f"{taken:,} entries in the last minute, as --unsealed-outcomes says. Whoever may write"
+            " to Valkey can make them up. Give each feedback program its --outcomes-key."
+        )
+        # chosen: below late feedback (50), as it was chosen by an operator
+        items.append(AttentionItem(48, "alert", title, detail, "SRE", "services"))
+    return items
 
 
 def _given_up(fleet: Fleet) -> list[AttentionItem]:

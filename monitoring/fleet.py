@@ -4,10 +4,11 @@ read from Valkey.
 
 from __future__ import annotations
 
+import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import cast
+from typing import TypeVar, cast
 
 import msgspec
 import redis
@@ -15,10 +16,14 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from control.told import Disbelief, Reader
 from decider.contracts import config as configs
 from decider.contracts import store
 from decider.contracts.vocabulary import MlState
 from decisions.store.worker import waiting
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 # Seconds that a page waits for Valkey before it shows the state as unknown.
 TIMEOUT_S = 0.5
@@ -88,6 +93,8 @@ class Fleet:
     lost_agents: tuple[Lost, ...] = ()
     gateways: tuple[store.GatewayStatus, ...] = ()
     """What the gateways tell of their questions to deciders, those that are silent left out."""
+    doubts: tuple[Disbelief, ...] = ()
+    """What lies in deciders' places and is not believed: heartbeats, and acks of the config."""
 
     @property
     def unasked(self) -> tuple[int, int]:
@@ -128,7 +135,12 @@ class Fleet:
 
     @property
     def size(self) -> int:
-        return len(self.nodes) + len(self.lost)
+        return len(self.nodes) + len(self.lost) + len(self.unbelieved)
+
+    @property
+    def unbelieved(self) -> tuple[str, ...]:
+        """Names of the deciders whose heartbeats are not believed."""
+        return tuple(doubt.node for doubt in self.doubts if doubt.what == "report")
 
     @property
     def in_sync(self) -> int:
@@ -226,24 +238,61 @@ def read_fleet(now: float | None = None) -> Fleet:
         reporting, silent = _read_agents(valkey, now)
         pipe = valkey.pipeline(transaction=False)
         for name, _ in known:
-            pipe.get(store.NODE_PREFIX + name.decode())
+            pipe.get(store.NODE_PREFIX.encode() + name)
         pipe.get(store.CONFIG_KEY)
         pipe.get(store.INGEST_STATUS_KEY)
         pipe.exists(store.EVENTS_STREAM)
         pipe.hvals(store.GATEWAYS_KEY)
         *statuses, config, ingest, has_stream, gateways = pipe.execute()
         backlog = waiting(valkey) if has_stream else 0
+        document, problem = _document(config)
+        acks = _read_acks(valkey, document)
     except (redis.RedisError, OSError) as error:
         raise Unreachable(str(error)) from error
-    fleet = _fleet(
-        now, [(name.decode(), seen) for name, seen in known], statuses, config, ingest, backlog
+    reader = Reader()
+    names = [(name.decode(errors="replace"), seen) for name, seen in known]
+    nodes, lost = _deciders(names, statuses, reader, now)
+    for name, data in acks.items():
+        reader.ack(name.decode(errors="replace"), data, document.version if document else 0)
+    return Fleet(
+        now,
+        nodes,
+        lost,
+        document,
+        problem,
+        _read(ingest, store.IngestStatus),
+        backlog,
+        reporting,
+        silent,
+        _gateways(gateways, now),
+        tuple(reader.doubts),
     )
-    return replace(
-        fleet,
-        agents=reporting,
-        lost_agents=silent,
-        gateways=_gateways(gateways, now),
-    )
+
+
+def _read_acks(valkey: redis.Redis, document: configs.Config | None) -> dict[bytes, bytes]:
+    """Return the acks of the published document by node. Raise redis.RedisError."""
+    if document is None:
+        return {}
+    return cast("dict[bytes, bytes]", valkey.hgetall(f"{store.ACKS_PREFIX}{document.version}"))
+
+
+def _deciders(
+    names: list[tuple[str, float]], statuses: list[bytes | None], reader: Reader, now: float
+) -> tuple[tuple[store.NodeStatus, ...], tuple[Lost, ...]]:
+    """Return the deciders that report at `now` and are believed, and those that have stopped."""
+    told = list(zip(names, statuses, strict=True))
+    found = [reader.heartbeat(name, raw, now) for (name, _), raw in told]
+    nodes = sorted((status for status in found if status is not None), key=lambda n: n.node)
+    return tuple(nodes), tuple(Lost(name, seen) for (name, seen), raw in told if not raw)
+
+
+def _read(data: bytes | None, form: type[T]) -> T | None:
+    """Return what one program told; None for nothing, and for what is none: it costs itself."""
+    try:
+        return msgspec.msgpack.decode(data, type=form) if data else None
+    except configs.MALFORMED as error:
+        log.warning("what a program told is no %s: %s", form.__name__, error)
+        return None
 
 
 def _read_agents(
@@ -258,10 +307,7 @@ def _read_agents(
         return (), ()
     keys = [store.AGENT_PREFIX.encode() + name for name, _ in known]
     told = cast("list[bytes | None]", valkey.mget(keys))
-    try:
-        found = [msgspec.msgpack.decode(raw, type=store.AgentStatus) for raw in told if raw]
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise Unreachable(f"a status could not be read: {error}") from error
+    found = [status for raw in told if (status := _read(raw, store.AgentStatus)) is not None]
     pairs = zip(known, told, strict=True)
     lost = [Lost(name.decode(errors="replace"), seen) for (name, seen), raw in pairs if not raw]
     return tuple(found), tuple(lost)
@@ -271,9 +317,7 @@ def _gateways(found: list[bytes], now: float) -> tuple[store.GatewayStatus, ...]
     """Return what gateways tell of now. One that tells nonsense costs itself only."""
     told = []
     for raw in found:
-        try:
-            status = msgspec.msgpack.decode(raw, type=store.GatewayStatus)
-        except (msgspec.DecodeError, msgspec.ValidationError):
+        if (status := _read(raw, store.GatewayStatus)) is None:
             continue
         sane = (
             0 <= status.recent_unasked <= status.recent_asked <= _MOST_COUNT
@@ -283,32 +327,6 @@ def _gateways(found: list[bytes], now: float) -> tuple[store.GatewayStatus, ...]
         if sane and abs(now - status.at) <= GATEWAY_SILENT_S:
             told.append(status)
     return tuple(sorted(told, key=lambda status: status.gateway))
-
-
-def _fleet(
-    now: float,
-    known: list[tuple[str, float]],
-    statuses: list[bytes | None],
-    config: bytes | None,
-    ingest: bytes | None,
-    backlog: int,
-) -> Fleet:
-    try:
-        nodes = [msgspec.msgpack.decode(raw, type=store.NodeStatus) for raw in statuses if raw]
-        status = msgspec.msgpack.decode(ingest, type=store.IngestStatus) if ingest else None
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise Unreachable(f"a status could not be read: {error}") from error
-    lost = [Lost(name, seen) for (name, seen), raw in zip(known, statuses, strict=True) if not raw]
-    document, problem = _document(config)
-    return Fleet(
-        now,
-        tuple(sorted(nodes, key=lambda n: n.node)),
-        tuple(lost),
-        document,
-        problem,
-        status,
-        backlog,
-    )
 
 
 def _document(data: bytes | None) -> tuple[configs.Config | None, str]:

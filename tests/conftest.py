@@ -20,6 +20,7 @@ import redis
 from django.test import Client
 
 from decider import compile_ahead
+from decider.contracts.sealed import outcomes
 from tests import template_coverage
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ def keys(tmp_path: Path) -> Path:
 
 
 def write_keys(folder: Path) -> None:
-    """Writes config.key, config.pub and token.key as hex."""
+    """Writes config.key, config.pub, token.key and outcomes.key as hex."""
     import secrets
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -236,4 +237,7 @@ def write_keys(folder: Path) -> None:
     key = Ed25519PrivateKey.generate()
     (folder / "config.key").write_text(key.private_bytes_raw().hex())
     (folder / "config.pub").write_text(key.public_key().public_bytes_raw().hex())
-    (folder / "token.key").write_text(secrets.token_hex(32))
+    token_key = secrets.token_bytes(32)
+    (folder / "token.key").write_text(token_key.hex())
+    (folder / outcomes.KEY_FILE).touch(mode=0o600)
+    (folder / outcomes.KEY_FILE).write_text(outcomes.derive_key(token_key).hex())

@@ -33,7 +33,7 @@ from decider.contracts import known, store
 from decider.contracts.config import Config
 from decider.contracts.files import write_atomically
 from decider.contracts.requests import CheckRequest
-from decider.contracts.sealed import profiles
+from decider.contracts.sealed import outcomes, profiles
 from decider.contracts.store import NodeStatus, Profile
 from decider.engine.known_apps import table as known_apps
 from decider.engine.text_hash import TextHash
@@ -79,11 +79,16 @@ class Stack(NamedTuple):
 
 
 def write_keys(folder: Path) -> Ed25519PrivateKey:
-    """Write the keys that deciders read, and return the key that signs configs."""
+    """Write the keys that deciders and the feedback program read, and return the key that signs
+    configs.
+    """
     folder.mkdir(parents=True)
     key = Ed25519PrivateKey.generate()
     (folder / "config.pub").write_text(key.public_key().public_bytes_raw().hex())
-    (folder / "token.key").write_text(secrets.token_hex(32))
+    token_key = secrets.token_bytes(32)
+    (folder / "token.key").write_text(token_key.hex())
+    (folder / outcomes.KEY_FILE).touch(mode=0o600)
+    (folder / outcomes.KEY_FILE).write_text(outcomes.derive_key(token_key).hex())
     return key
 
 
@@ -197,6 +202,7 @@ def _start_gateway(
     _wait_until(lambda: not servers.is_free(port), "Envoy", START_S, envoy)
     command = [sys.executable, "-m", "decider.node.feedback", "--log", str(log), "--valkey", url]
     command += ["--envoy-admin", f"unix:{places['envoy-admin']}"]
+    command += ["--outcomes-key", str(folder / "keys" / outcomes.KEY_FILE)]
     stack.enter_context(_process("feedback", launch.tied_command(command, nice=BEHIND), folder))
     address = f"http://127.0.0.1:{port}"
     _wait_until(

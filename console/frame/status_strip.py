@@ -108,6 +108,8 @@ def _ml(fleet: fleets.Fleet) -> Cell:
     if fleet.engaged(ALL_ML):
         return Cell(label, href, "bad", "Off, fallback limiter", bad=True)
     if not fleet.nodes:
+        if fleet.unbelieved:
+            return Cell(label, href, "off", "No report is believed", bad=True)
         return Cell(label, href, "off", "No decider reports", bad=bool(fleet.lost))
     # one decider without ML degrades its share of the traffic; all of them are an incident
     off = fleet.without_ml

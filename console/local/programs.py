@@ -12,6 +12,7 @@ from console.local.servers import envoy_command
 from console.local.sockets import socket_path
 from console.local.supervisor import Program
 from decider import compile_ahead, compiled_cache
+from decider.contracts.sealed.outcomes import KEY_FILE
 from decider.doors.addresses import UNIX
 from decider.doors.unix_client import UnixConnection
 from decider.store_users.roles import Role
@@ -182,6 +183,7 @@ def _services(port: int) -> Program:
 
 def _feedback(var: Path) -> Program:
     command = ["-m", "decider.node.feedback", "--log", str(access_log_path(var))]
+    command += ["--outcomes-key", str(var / "keys" / KEY_FILE)]
     command += ["--envoy-admin", f"{UNIX}{socket_path(var, 'envoy-admin')}"]
     uses = _store(var, Role.FEEDBACK)
     return _python("feedback", WORKER_ORDER, *command, nice=BEHIND, uses=uses)

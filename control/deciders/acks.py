@@ -4,21 +4,15 @@ was made.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from enum import Enum
 from itertools import groupby
-from typing import TypeVar, cast
-
-import msgspec
+from typing import cast
 
 from control.deciders.valkey import answering
 from control.models import ConfigVersion
-from decider.contracts.config import MALFORMED
+from control.told import Disbelief, Reader
 from decider.contracts.store import ACKS_PREFIX, NODE_PREFIX, NODES_KEY, Ack, NodeStatus
-
-log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 # Seconds. A decider silent for longer is no longer waited for. Chosen: an hour outlasts a restart
 # and a short outage, and a node that was withdrawn does not hold up a change for ever.
@@ -32,6 +26,8 @@ class NodeState(Enum):
     WAITING = "waiting"
     """It answers, but has not acknowledged."""
     REFUSED = "refused"
+    UNBELIEVED = "unbelieved"
+    """What it reports or acks is not sealed, or not by this installation's key."""
     SILENT = "silent"
     """It has sent no heartbeat for a while."""
 
@@ -53,6 +49,8 @@ class Node:
     """Why it refused this version; for a decider that acked it, why it refused another document
     since.
     """
+    doubt: str
+    """What it wrote that is not believed, and why, as a clause; "" when all is."""
     source: str
     """How the version came to it: push, poll, file or disk."""
     seen_at: float
@@ -101,7 +99,9 @@ class Propagation:
 
     @property
     def late(self) -> tuple[Node, ...]:
-        """The deciders that have not acked: those that wait, have refused or are silent."""
+        """The deciders that have not acked: those that wait, have refused, are silent or not
+        believed.
+        """
         return tuple(node for node in self.nodes if not node.acked)
 
     @property
@@ -121,11 +121,14 @@ class Propagation:
         return max((node.ms for node in self.nodes if node.ms is not None), default=None)
 
 
-def heartbeats(now: float) -> dict[str, tuple[float, NodeStatus | None]]:
+def heartbeats(
+    now: float, reader: Reader | None = None
+) -> dict[str, tuple[float, NodeStatus | None]]:
     """Return, by name, every decider that sent a status within FORGET_S: the unix time of that
-    status, and the status itself, None once it has expired and for what is no status. Raise
-    StoreUnavailable.
+    status, and the status itself, None once it has expired and for one that is not believed, which
+    `reader` then tells. Raise StoreUnavailable.
     """
+    reader = reader or Reader()
     with answering() as valkey:
         # redis-py types these answers for clients that decode, too; this one gives bytes
         seen = cast(
@@ -136,30 +139,24 @@ def heartbeats(now: float) -> dict[str, tuple[float, NodeStatus | None]]:
         found = valkey.mget(keys) if keys else []
     raw = cast("list[bytes | None]", found)
     return {
-        name.decode(errors="replace"): (at, _read(data, NodeStatus))
+        (node := name.decode(errors="replace")): (at, reader.heartbeat(node, data, now))
         for (name, at), data in zip(seen, raw, strict=True)
     }
 
 
-def acks(version: int) -> dict[str, Ack]:
-    """Return the acks of a version by node, without those that cannot be read. Raise
-    StoreUnavailable.
+def acks(version: int, reader: Reader | None = None) -> dict[str, Ack]:
+    """Return the acks of a version by node, without those that are not believed, which `reader`
+    then tells. Raise StoreUnavailable.
     """
+    reader = reader or Reader()
     with answering() as valkey:
         raw = cast("dict[bytes, bytes]", valkey.hgetall(ACKS_PREFIX + str(version)))
-    read = {name.decode(errors="replace"): _read(data, Ack) for name, data in raw.items()}
-    return {name: ack for name, ack in read.items() if ack is not None}
-
-
-def _read(data: bytes | None, kind: type[T]) -> T | None:
-    """Return what one decider wrote; None for nothing, and for what is none. One that writes
-    nonsense must not keep people from flipping a switch.
-    """
-    try:
-        return msgspec.msgpack.decode(data, type=kind) if data else None
-    except MALFORMED as error:
-        log.warning("what a decider wrote is no %s: %s", kind.__name__, error)
-        return None
+    found = {}
+    for name, data in raw.items():
+        node = name.decode(errors="replace")
+        if (ack := reader.ack(node, data, version)) is not None:
+            found[node] = ack
+    return found
 
 
 def propagation(row: ConfigVersion, now: float) -> Propagation:
@@ -173,15 +170,18 @@ def reach(version: int, made_at: float, published: bool, now: float) -> Propagat
     """Return how far a version has reached, also one that is not in PostgreSQL yet. `made_at` and
     `now` are unix seconds. Raise StoreUnavailable.
     """
-    answers, beats = acks(version), heartbeats(now)
+    reader = Reader()
+    answers, beats = acks(version, reader), heartbeats(now, reader)
     refusals = _refusals(
         {name: status.config_version for name, (_, status) in beats.items() if status is not None},
         made_at,
+        reader,
     )
-    nodes = [
-        _node(name, seen, status, answers.get(name), refusals.get(name, ""), version, made_at)
-        for name, (seen, status) in beats.items()
-    ]
+    doubts = {doubt.node: doubt for doubt in reader.doubts}
+    nodes = []
+    for name, (seen, status) in beats.items():
+        about = _About(version, made_at, refusals.get(name, ""), doubts.get(name))
+        nodes.append(_node(name, seen, status, answers.get(name), about))
     nodes.sort(key=lambda node: (node.region, node.name))
     regions = tuple(
         Region(name, tuple(group)) for name, group in groupby(nodes, key=lambda node: node.region)
@@ -203,7 +203,7 @@ def old_state_ms(ack: Ack, status: NodeStatus | None, made_at: float) -> float |
     return max(0.0, (last - made_at) * 1000)
 
 
-def _refusals(running: dict[str, int], made_at: float) -> dict[str, str]:
+def _refusals(running: dict[str, int], made_at: float, reader: Reader) -> dict[str, str]:
     """Return why nodes refused a document since `made_at` (unix seconds). A node cannot trust the
     version in a document that it refuses, so it acks the refusal under the version it runs.
     """
@@ -214,7 +214,10 @@ def _refusals(running: dict[str, int], made_at: float) -> dict[str, str]:
         for name, version in running.items():
             pipe.hget(ACKS_PREFIX + str(version), name)
         raw = pipe.execute()
-    found = {name: _read(data, Ack) for name, data in zip(running, raw, strict=True)}
+    found = {
+        name: reader.ack(name, data, version)
+        for (name, version), data in zip(running.items(), raw, strict=True)
+    }
     return {
         name: ack.error
         for name, ack in found.items()
@@ -222,38 +225,49 @@ def _refusals(running: dict[str, int], made_at: float) -> dict[str, str]:
     }
 
 
-def _state(status: NodeStatus | None, ack: Ack | None, refusal: str, version: int) -> NodeState:
+@dataclass(frozen=True)
+class _About:
+    """What a node's standing is told by, besides its heartbeat and its ack."""
+
+    version: int
+    made_at: float
+    """Unix seconds."""
+    refusal: str
+    """Why it refused a document since then; "" when it did not."""
+    doubt: Disbelief | None
+    """What it wrote that is not believed."""
+
+
+def _state(status: NodeStatus | None, ack: Ack | None, about: _About) -> NodeState:
     if ack is not None and ack.ok:
         return NodeState.ACKED
     running = 0 if status is None else status.config_version
     # Acks expire, so a heartbeat under this version counts as one; so does one under a later
     # version, unless the node said that it does not go back.
-    if running == version or (running > version and ack is None):
+    if running == about.version or (running > about.version and ack is None):
         return NodeState.ACKED
-    if refusal or ack is not None:
+    if about.refusal or ack is not None:
         return NodeState.REFUSED
+    if about.doubt is not None:
+        return NodeState.UNBELIEVED
     return NodeState.SILENT if status is None else NodeState.WAITING
 
 
 def _node(
-    name: str,
-    seen: float,
-    status: NodeStatus | None,
-    ack: Ack | None,
-    refusal: str,
-    version: int,
-    made_at: float,
+    name: str, seen: float, status: NodeStatus | None, ack: Ack | None, about: _About
 ) -> Node:
     """Return one decider's standing from its last heartbeat and its ack of the version."""
     known = ack or status
+    doubt = f"its {about.doubt.what} is not believed: {about.doubt.why}" if about.doubt else ""
     return Node(
         name=name,
         region=known.region if known is not None else "unknown region",
-        state=_state(status, ack, refusal, version),
+        state=_state(status, ack, about),
         version=status.config_version if status is not None else None,
-        ms=old_state_ms(ack, status, made_at) if ack is not None and ack.ok else None,
-        error=refusal or (ack.error if ack is not None else ""),
+        ms=old_state_ms(ack, status, about.made_at) if ack is not None and ack.ok else None,
+        error=about.refusal or (ack.error if ack is not None else ""),
+        doubt=doubt,
         source=ack.source if ack is not None else "",
         seen_at=seen,
-        started_later=status is not None and status.started_at > made_at,
+        started_later=status is not None and status.started_at > about.made_at,
     )

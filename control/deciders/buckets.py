@@ -6,7 +6,6 @@ changes as deciders come and go. So all are asked, and each answers for itself.
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 from collections.abc import Iterator
@@ -22,12 +21,10 @@ from control.deciders import acks, keys
 from control.deciders.valkey import answering, raw_bytes
 from control.errors import NotAllowed, Refused, StoreUnavailable
 from control.permissions import holds
-from decider.contracts.config import MALFORMED
+from control.told import Disbelief, Reader
 from decider.contracts.store import ANSWERS_PREFIX, COMMANDS_CHANNEL
 from decider.node import commands as wire
 from decider.node.commands import Answer, Command, View
-
-log = logging.getLogger(__name__)
 
 Bucket = Literal["burst", "errors"]
 PERMISSION = "control.reset_bucket"
@@ -38,6 +35,8 @@ WAIT_S = 1.0
 # Seconds to wait for answers when no decider has reported lately: one that has only just started
 # may still answer.
 HOPE_S = 0.2
+# Answers that were not believed and are shown. Chosen: one is enough to look into it.
+MOST_DOUBTS = 4
 _VERBS: dict[Bucket, wire.Verb] = {"burst": "fill_burst", "errors": "fill_errors"}
 
 
@@ -90,6 +89,8 @@ class Peek:
     """Unix seconds at which they were asked."""
     nodes: tuple[Node, ...]
     """All deciders that report or have answered, sorted by name."""
+    doubts: tuple[Disbelief, ...] = ()
+    """Answers that were not believed."""
 
     @property
     def tracking(self) -> tuple[Node, ...]:
@@ -215,15 +216,16 @@ def _sent(command: Command) -> Peek:
     with answering() as valkey:
         valkey.publish(COMMANDS_CHANNEL, data)
     answers: dict[str, Answer] = {}
-    for answer in _answers(command.nonce, WAIT_S if living else HOPE_S):
+    reader = Reader()
+    for answer in _answers(command.nonce, WAIT_S if living else HOPE_S, reader):
         answers[answer.node] = answer
         if living <= set(answers):
             break
     nodes = tuple(Node(name, answers.get(name)) for name in sorted(living | set(answers)))
-    return Peek(command.issued_at, nodes)
+    return Peek(command.issued_at, nodes, tuple(reader.doubts[:MOST_DOUBTS]))
 
 
-def _answers(nonce: str, within_s: float) -> Iterator[Answer]:
+def _answers(nonce: str, within_s: float, reader: Reader) -> Iterator[Answer]:
     give_up = time.monotonic() + within_s
     # stop above 0: blpop would take a timeout of 0 for "wait for ever"
     while (left := give_up - time.monotonic()) > 0.01:
@@ -231,7 +233,6 @@ def _answers(nonce: str, within_s: float) -> Iterator[Answer]:
             found = valkey.blpop([ANSWERS_PREFIX + nonce], timeout=left)
         if found is None:
             return
-        try:
-            yield msgspec.msgpack.decode(raw_bytes(found[1]), type=Answer)
-        except MALFORMED as error:
-            log.warning("an answer to a command cannot be read: %s", error)
+        answer = reader.answer(raw_bytes(found[1]), nonce)
+        if answer is not None:
+            yield answer

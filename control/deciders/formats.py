@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from control.deciders import acks
 from control.errors import Refused, StoreUnavailable
+from control.told import Reader
 from decider.contracts.config import Config, needed_format
 
 
@@ -12,21 +13,25 @@ def check_readable(old: Config, new: Config, now: float) -> None:
     and that a decider alive at `now` (unix seconds) cannot read.
 
     Only what the change adds is checked. A decider that cannot read `old` stays behind in any case,
-    and a kill switch must still reach the others.
+    and a kill switch must still reach the others. What a heartbeat without a seal says counts, too:
+    an older decider sends it, and somebody who forged it could only have a change refused.
     """
     form, field = needed_format(new)
     if form <= needed_format(old)[0]:
         return
     try:
-        beats = acks.heartbeats(now)
+        reader = Reader()
+        beats = acks.heartbeats(now, reader)
     except StoreUnavailable as error:
         raise Refused(
             f"`{field}` needs deciders that read config format {form}, and Valkey cannot say which"
             f" ones run: {error}"
         ) from error
+    claims = {doubt.node: doubt.claim for doubt in reader.doubts}
+    running = {name: status or claims.get(name) for name, (_, status) in beats.items()}
     behind = sorted(
-        (status.node, status.config_format)
-        for _, status in beats.values()
+        (name, status.config_format)
+        for name, status in running.items()
         if status is not None and status.config_format < form
     )
     if behind:

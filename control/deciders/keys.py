@@ -1,14 +1,16 @@
 """The installation's keys: the Ed25519 pair that signs config documents, and the key that digests
 credentials.
 
-Three files of hexadecimal text in one directory: `config.key` (private, 32 bytes), `config.pub`
-(public, 32 bytes) and `token.key` (32 bytes). A decider's host needs `config.pub` and `token.key`
-only. When `token.key` is replaced, the old one may go into `token.old`, so that receipts made with
-it can still be read.
+Files of hexadecimal text in one directory: `config.key` (private, 32 bytes), `config.pub` (public,
+32 bytes) and `token.key` (32 bytes). A decider's host needs `config.pub` and `token.key` only, and
+a gateway's `outcomes.key`, which follows from `token.key` and is made anew with it. When
+`token.key` is replaced, the old one may go into `token.old`, so that receipts made with it can
+still be read and deciders that still run with it are believed.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
 from pathlib import Path
 
@@ -17,6 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from control.errors import KeysError
 from decider.contracts import config
 from decider.contracts.files import create_atomically
+from decider.contracts.sealed import outcomes
+
+log = logging.getLogger(__name__)
 
 # Bytes of an Ed25519 key (RFC 8032), and of a token key.
 KEY_BYTES = 32
@@ -42,6 +47,7 @@ def ensure(directory: Path) -> None:
         ) from error
     # checked here: otherwise a wrong pair would show only when deciders refuse every document
     _check_pair(directory)
+    _follow(directory / outcomes.KEY_FILE, outcomes.derive_key(load_token_key(directory)))
 
 
 def load_signing_key(directory: Path) -> Ed25519PrivateKey:
@@ -86,6 +92,22 @@ def _create(path: Path, raw: bytes) -> None:
     """Write a new key file that only its owner may read; keep one that is there already."""
     if not path.exists():
         create_atomically(path, f"{raw.hex()}\n".encode("ascii"), mode=0o600)
+
+
+def _follow(path: Path, raw: bytes) -> None:
+    """Bring the file of a key that follows from another one up to date. Log a directory that cannot
+    be written: all but a gateway's feedback program do without this file.
+    """
+    text = f"{raw.hex()}\n".encode("ascii")
+    try:
+        if path.exists():
+            if path.read_bytes() == text:
+                return
+            # of a token key that was replaced
+            path.unlink(missing_ok=True)
+        create_atomically(path, text, mode=0o600)
+    except OSError as error:
+        log.warning("%s cannot be written: %s", path, error.strerror or error)
 
 
 def _read(path: Path) -> bytes:

@@ -13,8 +13,9 @@ from functools import cache
 from itertools import islice
 from pathlib import Path
 
+import msgspec
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from control import patience
@@ -137,17 +138,21 @@ def push_profiles(apps: Iterable[App]) -> int:
     """
     rows, count = iter(apps), 0
     while batch := list(islice(rows, PROFILE_BATCH)):
-        count += _send_profiles(batch)
+        count += _send_profiles(batch, _database_time())
         known_apps.tell(batch)
     return count
 
 
-def _send_profiles(apps: Iterable[App]) -> int:
+def _send_profiles(apps: Iterable[App], read_at: float) -> int:
+    """Publish profiles of apps as they were read then (unix seconds, the database's). A decider
+    that holds a later one keeps it.
+    """
     rows, count, key = iter(apps), 0, _profile_key()
     while batch := list(islice(rows, PROFILE_BATCH)):
         with answering() as valkey, valkey.pipeline(transaction=False) as pipe:
             for app in batch:
-                data = profiles.seal(app.profile, key)
+                profile = msgspec.structs.replace(app.profile, sealed_at=read_at)
+                data = profiles.seal(profile, key)
                 pipe.set(PROFILE_PREFIX + app.id, data)
                 pipe.publish(PROFILES_CHANNEL, data)
             pipe.execute()
@@ -164,7 +169,9 @@ def rebuild() -> int:
         push_version(newest)
     # the table first: deciders then know the paying apps while profiles are still being sent
     known_apps.publish_all()
-    count = _send_profiles(App.objects.iterator(chunk_size=PROFILE_BATCH))
+    # the time before the apps are read: what changes meanwhile is later
+    read_at = _database_time()
+    count = _send_profiles(App.objects.iterator(chunk_size=PROFILE_BATCH), read_at)
     with answering() as valkey:
         # set last: while it is missing or another key's, `pending` fills the store again
         valkey.set(FILLED_KEY, profiles.mark(_profile_key()))
@@ -188,6 +195,15 @@ def pending() -> str:
     # the document is there, but its model may have been evicted
     push_model(now[0])
     return ""
+
+
+def _database_time() -> float:
+    """Return the time by the clock that all consoles share, unix seconds."""
+    with connection.cursor() as cursor:
+        # not now(), which stands still within a transaction
+        cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
+        (seconds,) = cursor.fetchone()
+    return float(seconds)
 
 
 def _profile_key() -> bytes:

@@ -40,7 +40,7 @@ from decider.engine.clock import Clock
 from decider.engine.known_apps.review import KnownTable
 from decider.engine.known_apps.table import KnownApps
 from decider.engine.leases import Leases
-from decider.engine.memory import app_state, source_table, usual
+from decider.engine.memory import app_state, profile_rows, source_table, usual
 from decider.engine.routing import Route, Router, Strays
 from decider.engine.shared.peers import Peers
 from decider.engine.shared.sharing import Sharing
@@ -207,21 +207,25 @@ class Engine:
     # ---- what is known
     # ---------------------------------------------------------------------
 
-    def know(self, profiles: Sequence[Profile], now: float | None = None) -> None:
-        """Apply profiles of apps, which are tracked from now on."""
+    def know(self, given: Sequence[Profile], now: float | None = None) -> int:
+        """Apply profiles of apps, which are tracked from now on. Return how many are older than
+        what is held of their apps; these change nothing.
+        """
         now = self.clock.at(now)
-        if not profiles:
-            return
-        keys = self.text_hash.many([p.app for p in profiles])
-        hashes = self.text_hash.many([p.tenant for p in profiles]).tolist()
-        slots = np.zeros(len(profiles), np.int64)
+        if not given:
+            return 0
+        keys, slots = self.text_hash.many([p.app for p in given]), np.zeros(len(given), np.int64)
         kernels.track(self._table, keys, slots, len(keys), now)
-        self.state.profile[slots] = [_profile_row(p) for p in profiles]
+        profiles, slots = profile_rows.hold(self.state, slots, given)
+        if not profiles:
+            return len(given)
+        hashes = self.text_hash.many([p.tenant for p in profiles]).tolist()
         self.state.tenant[slots] = [
             self.tenants.place(p, self.shared, self.rules.tiers, self._weights) for p in profiles
         ]
         self.state.tenant_key[slots] = hashes
         self.tenants.name(hashes, [p.tenant for p in profiles], self.state)
+        return len(given) - len(profiles)
 
     def hold_known(self, known: KnownApps) -> None:
         """Hold this table of known apps from now on."""
@@ -578,13 +582,6 @@ class Engine:
     def apps(self) -> int:
         """Tracked apps."""
         return int(self.state.meta[app_state.M_USED])
-
-
-def _profile_row(p: Profile) -> tuple[float, ...]:
-    """Return a profile as a row of `State.profile`."""
-    history = (p.abuse_history, p.chargeback_history, p.false_throttle_history)
-    about = (p.tier, p.created_at / 86_400.0, p.verified, p.cohort_prior)
-    return (*about, *history, app_state.KNOWN)
 
 
 def _texts(requests: Sequence[CheckRequest]) -> list[str]:

@@ -181,7 +181,7 @@ class Agent:
             self.config.version if self.config else 0,
             self.rules.subjects,
             self.rules.left_out,
-            self.file_error or self.document_error,
+            store.cut(self.file_error or self.document_error),
         )
 
     def metrics(self) -> bytes:

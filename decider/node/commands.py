@@ -9,14 +9,19 @@ as an older command may still live, so that no filling is done both before and a
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import Annotated, Final, Literal
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from msgspec import Meta, Struct
 
-from decider.contracts.config import Config, Name, Signed, key_id
+from decider.contracts.config import Config, Moment, Name, Signed, key_id
+from decider.contracts.sealed import told
+from decider.contracts.sealed.codes import SealError
+from decider.contracts.store import Figure, NodeName, Said
+from decider.contracts.vocabulary import Tier
 from decider.engine import quota
 from decider.engine.engine import Engine
 from decider.engine.memory import app_state as apps
@@ -34,6 +39,8 @@ SKEW_S = 5.0
 # Signed in front of the payload, so that a signed config document never passes for a command, nor a
 # command for a config document.
 _DOMAIN = b"sluice-command\x00"
+# Rows of spending in one view: a window each.
+_MOST_WINDOWS = 8
 
 
 class CommandError(Exception):
@@ -55,13 +62,13 @@ class Command(Struct, array_like=True, frozen=True):
 class Spending(Struct, array_like=True, frozen=True):
     """What an app spent of its error budget in one sliding window."""
 
-    window_s: float
-    requests: float
-    refusals: float
+    window_s: Figure
+    requests: Figure
+    refusals: Figure
     """Refusals by ML that spent a part of the budget."""
-    spent: float
+    spent: Figure
     """Expected false throttles: each of the refusals counts 1 - its risk."""
-    left: float
+    left: Figure
     """Expected false throttles that the window still allows. It can be less than rate * requests -
     spent, because the running hour or day must keep the rate by itself, too.
     """
@@ -72,53 +79,67 @@ class View(Struct, array_like=True, frozen=True):
     seconds.
     """
 
-    config_version: int
-    tier: int
-    tokens: float
+    config_version: Annotated[int, Meta(ge=0)]
+    tier: Annotated[int, Meta(ge=0, le=int(max(Tier)))]
+    tokens: Figure
     """In the burst bucket; negative in the headroom."""
-    burst: float
-    rate: float
+    burst: Figure
+    rate: Figure
     """Tokens a second by which the bucket refills."""
-    quota_used: float
+    quota_used: Figure
     """Requests that this decider has admitted today, as long as it has tracked the app."""
-    quota_left: float
+    quota_left: Figure
     """Requests it may still admit today without another lease."""
-    quota_per_day: float
-    errors_left: float
+    quota_per_day: Figure
+    errors_left: Figure
     """Expected false throttles that it may still suffer from ML; 0 where its tier has no budget."""
-    errors_per_hour: float
+    errors_per_hour: Figure
     """Expected false throttles that its requests of the last hour allow in all; 0 where its tier
     has no budget.
     """
-    pace: float
+    pace: Figure
     """Requests a second over the last minute."""
-    refused: float
+    refused: Figure
     """Number of the last minute's requests that were not admitted."""
-    wait_until: float
+    wait_until: Figure
     """Time until which its clients were told to wait; 0 when none was told to wait."""
-    tracked_since: float
-    last_seen: float
+    tracked_since: Figure
+    last_seen: Figure
     # older deciders, whose budget was not a rate yet, do not send the fields below
-    error_budget: float = 0.0
+    error_budget: Figure = 0.0
     """Share of its requests that ML may refuse wrongly, 1 for no limit; 0 when it is not known."""
-    spending: tuple[Spending, ...] = ()
+    spending: Annotated[tuple[Spending, ...], Meta(max_length=_MOST_WINDOWS)] = ()
     """What was spent in the last hour and the last day; empty where its tier has no budget."""
 
 
 class Answer(Struct, array_like=True, frozen=True):
     """One decider's answer to a command."""
 
-    node: str
-    region: str
-    nonce: str
-    at: float
+    node: NodeName
+    region: Annotated[str, Meta(max_length=128)]
+    nonce: Annotated[str, Meta(max_length=32)]
+    at: Moment
     view: View | None
     """The buckets after the command; None when this decider does not track the app."""
     before: View | None = None
     """The buckets before a filling that was done."""
     done: bool = False
-    error: str = ""
+    error: Said = ""
     """The reason why a filling was not done."""
+
+
+# Bytes, chosen: several times the longest answer, twice.
+ANSWER: Final = told.Kind(Answer, b"sluice-answer-1", 16_384)
+
+
+def read_answer(data: bytes, nonce: str, keys: Iterable[bytes]) -> Answer:
+    """Return a decider's answer to the command of this nonce. Raise SealError when it is not
+    believed. `keys`: of `ANSWER`.
+    """
+    answer = told.unseal(data, ANSWER, keys)
+    if answer.nonce != nonce:
+        raise SealError(f"it is one of {answer.node} to another question")
+    return answer
 
 
 def sign(command: Command, key: Ed25519PrivateKey) -> bytes:

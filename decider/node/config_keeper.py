@@ -18,7 +18,7 @@ from decider.contracts import config as configs
 from decider.contracts.artifact import ArtifactError
 from decider.contracts.config import Config, ConfigError
 from decider.contracts.files import write_atomically
-from decider.contracts.store import Ack
+from decider.contracts.store import Ack, cut
 from decider.engine.engine import Engine
 from decider.scoring.model import Model
 
@@ -190,7 +190,7 @@ class Keeper:
             region=self.engine.region_name,
             version=version,
             ok=not error,
-            error=error,
+            error=cut(error),
             received_at=received_at,
             applied_at=time.time(),
             took_ms=(time.perf_counter() - started) * 1e3,

@@ -22,13 +22,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 import redis
 
 from decider.contracts.files import free_beginning, write_atomically
 from decider.contracts.requests import MOST_LATENCY_MS, Outcome
+from decider.contracts.sealed.outcomes import BODY, KEY_FILE, SEAL, KeyFileError, Sealer, read_key
 from decider.contracts.store import (
     GATEWAYS_KEY,
     GATEWAYS_TTL_S,
@@ -288,6 +289,8 @@ class Feedback:
     clock: Callable[[], float] = time.time
     watch: GatewayWatch = field(default_factory=lambda: GatewayWatch("gateway", GATEWAY_S))
     statistics: EnvoyStatistics | None = None
+    sealer: Sealer | None = None
+    """None where this program has no key: deciders then take its outcomes only when told to."""
     sent: int = 0
     skipped: int = 0
     _waiting: list[Outcome] = field(default_factory=list)
@@ -308,14 +311,23 @@ class Feedback:
                 return bool(lines)
         pipeline = self.client.pipeline(transaction=True)
         for start in range(0, len(self._waiting), BATCH):
-            batch = _encode(self._waiting[start : start + BATCH])
-            pipeline.xadd(OUTCOMES_STREAM, {"b": batch}, maxlen=OUTCOMES_MAXLEN, approximate=True)
+            batch = self._sealed(self._waiting[start : start + BATCH])
+            pipeline.xadd(OUTCOMES_STREAM, batch, maxlen=OUTCOMES_MAXLEN, approximate=True)
         pipeline.execute()
         # The place is kept only after the send, so a crash between them repeats and never loses.
         self.sent += len(self._waiting)
         self._waiting = []
         self.tail.keep_place()
         return True
+
+    def _sealed(self, outcomes: list[Outcome]) -> dict[Any, Any]:
+        """Return an entry of the stream. Each sending has a seal of its own, because an entry that
+        waited for Valkey would look like an old one that was put back.
+        """
+        body = _encode(outcomes)
+        if self.sealer is None:
+            return {BODY: body}
+        return {BODY: body, SEAL: self.sealer.seal(body, self.clock())}
 
     def tell(self) -> None:
         """Tell once in TELL_S what the gateway says of its questions to deciders.
@@ -423,6 +435,13 @@ def _parse() -> argparse.Namespace:
         default=os.environ.get("VALKEY_URL"),
         help="address of Valkey (default: VALKEY_URL)",
     )
+    parser.add_argument(
+        "--outcomes-key",
+        type=Path,
+        metavar="FILE",
+        help=f"key of the outcomes, `{KEY_FILE}` of the console's keys; without it deciders believe"
+        " no outcome unless they run with --unsealed-outcomes",
+    )
     _add_gateway(parser)
     options = parser.parse_args()
     _check_gateway(parser, options)
@@ -431,16 +450,26 @@ def _parse() -> argparse.Namespace:
     return options
 
 
+def _sealer_of(options: argparse.Namespace) -> Sealer | None:
+    """Return the maker of the outcomes' seals; None without a key. Raise KeyFileError."""
+    if options.outcomes_key is None:
+        return None
+    return Sealer(read_key(options.outcomes_key), options.gateway)
+
+
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
     options = _parse()
     try:
         check_user(options.valkey, Role.FEEDBACK)
-    except StoreUserError as error:
+        sealer = _sealer_of(options)
+    except (StoreUserError, KeyFileError) as error:
         sys.exit(f"feedback: {error}")
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    if sealer is None:
+        log.warning("outcomes are not sealed: there is no --outcomes-key")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -450,6 +479,7 @@ def main() -> None:
         client,
         watch=GatewayWatch(options.gateway, options.gateway_waits),
         statistics=EnvoyStatistics(options.envoy_admin) if options.envoy_admin else None,
+        sealer=sealer,
     )
     log.info("reading %s", options.log)
     feedback.run(stop)

@@ -8,7 +8,7 @@ import asyncio
 import time
 from pathlib import Path
 
-from decider.contracts.store import IdentityStatus
+from decider.contracts.store import IdentityStatus, cut
 from decider.identity.credentials import Credentials
 from decider.identity.errors import IdentityFileError, Why
 from decider.identity.material import files_of, read_material
@@ -76,7 +76,7 @@ class IdentityKeeper:
         """Return what the heartbeat says of credentials."""
         found = self.credentials
         return IdentityStatus(
-            self.error, sum(found.refused.values()), found.unread, self._recent_unread
+            cut(self.error), sum(found.refused.values()), found.unread, self._recent_unread
         )
 
     def metrics(self) -> list[str]:

@@ -83,11 +83,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--capacity", type=int, default=250_000, help="apps tracked at once; about 800 bytes each"
     )
     parser.add_argument(
-        "--trust-attempts",
-        action="store_true",
-        help="believe x-sluice-attempt: only where the gateway sets it and drops the client's own",
-    )
-    parser.add_argument(
         "--trusted-hops",
         type=int,
         choices=range(source.MOST_HOPS + 1),
@@ -110,6 +105,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="how long the gateway waits for a decision (default: %(default)s). Checks for which"
         " there is no time are decided without the model, and those that waited longer not at all",
     )
+    _add_trust(parser)
     _add_doors(parser)
     options = parser.parse_args(arguments)
     options.listen = options.listen or [Address(options.data / "decider.sock")]
@@ -124,6 +120,21 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     if options.node == REPLAY_NODE:
         parser.error(f"--node {REPLAY_NODE} is kept for replays, whose decisions are not counted")
     return options
+
+
+def _add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add what is believed without a proof."""
+    parser.add_argument(
+        "--trust-attempts",
+        action="store_true",
+        help="believe x-sluice-attempt: only where the gateway sets it and drops the client's own",
+    )
+    parser.add_argument(
+        "--unsealed-outcomes",
+        action="store_true",
+        help="take outcomes without a seal, too: only until all feedback programs have their"
+        " --outcomes-key; whoever may write to Valkey can then make them up",
+    )
 
 
 def _add_doors(parser: argparse.ArgumentParser) -> None:
@@ -263,7 +274,13 @@ class Decider:
             trust_attempts=options.trust_attempts,
         )
         self.teller = self.engine.teller = Teller(token_key)
-        self.store_sync = StoreSync(options.valkey, self.engine, time.time(), options.data)
+        self.store_sync = StoreSync(
+            options.valkey,
+            self.engine,
+            time.time(),
+            options.data,
+            unsealed_outcomes=options.unsealed_outcomes,
+        )
         self.keeper = Keeper(
             self.engine, keys, options.data, options.models, self.store_sync.fetch_model
         )
@@ -318,6 +335,8 @@ class Decider:
             "sluice_decides_alone": ("gauge", int(status.alone)),
             "sluice_reports_rejected_total": ("counter", status.reports_rejected),
             "sluice_messages_rejected_total": ("counter", status.messages_rejected),
+            "sluice_outcomes_refused_total": ("counter", status.outcomes.refused),
+            "sluice_outcomes_unsealed_total": ("counter", status.outcomes.unsealed),
             "sluice_duty_faults_total": ("counter", self.store_sync.faults.count),
             "sluice_decision_p99_seconds": ("gauge", status.latency_p99_us / 1e6),
             "sluice_clock_steps_total": ("counter", self.engine.clock.steps),

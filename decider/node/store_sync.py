@@ -11,11 +11,10 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -24,8 +23,8 @@ from decider.contracts import store
 from decider.contracts.config import MALFORMED
 from decider.contracts.event import Event, EventBatch, encode_batch, too_long
 from decider.contracts.ids import IdSource
-from decider.contracts.requests import outcomes_in
-from decider.contracts.sealed import profiles
+from decider.contracts.sealed import profiles, told
+from decider.contracts.sealed.codes import SealError
 from decider.contracts.sealed.profiles import ProfileError
 from decider.contracts.store import NodeStatus, Profile, TimelyStatus
 from decider.engine.engine import Engine
@@ -37,6 +36,7 @@ from decider.node.identity_keeper import IdentityKeeper
 from decider.node.known_keeper import KnownKeeper
 from decider.node.lease_ledger import LeaseLedger
 from decider.node.leasing import Leasing
+from decider.node.outcome_intake import OutcomeIntake
 from decider.node.routing_watch import RoutingWatch
 
 # Pauses of the duties, seconds, all chosen. Push: before subscribing again when a connection broke.
@@ -63,15 +63,22 @@ RETRY_S = 0.5
 BAD_SHOWN_S = 60.0
 
 log = logging.getLogger("sluice.store_sync")
-_encode = msgspec.msgpack.Encoder().encode
 
 
 class StoreSync:
     """The exchange between one engine and the store: a set of duties that run until cancelled."""
 
-    def __init__(self, url: str, engine: Engine, started_at: float, data: Path) -> None:
+    def __init__(
+        self,
+        url: str,
+        engine: Engine,
+        started_at: float,
+        data: Path,
+        *,
+        unsealed_outcomes: bool = False,
+    ) -> None:
         """Set up the exchange; it begins with `run`. `data`: this node's directory, with the file
-        of its leases (leases.db).
+        of its leases (leases.db). `unsealed_outcomes`: take outcomes without a seal, too.
         """
         self.store: Any = Redis.from_url(
             url, socket_timeout=2.0, socket_connect_timeout=1.0, health_check_interval=10
@@ -99,6 +106,11 @@ class StoreSync:
         self.leasing = Leasing(self.store, engine, self._ledger, self._note_bad)
         self._peers: list[str] | None = None
         self._profile_key = profiles.derive_key(engine.token_key)
+        # keys of what the console is told
+        self._status_key = told.HEARTBEAT.derive_key(engine.token_key)
+        self._ack_key = told.ACK.derive_key(engine.token_key)
+        self._answer_key = commands.ANSWER.derive_key(engine.token_key)
+        self.outcomes = OutcomeIntake(engine.token_key, unsealed=unsealed_outcomes)
         self.rejected = 0
         """Profiles and outcomes that were ignored since the start."""
         self.faults = Faults()
@@ -190,7 +202,7 @@ class StoreSync:
                     if message["channel"] == store.CONFIG_CHANNEL.encode():
                         self.keeper.offer(message["data"], "push")
                     else:
-                        self.engine.know(self._believed([message["data"]]))
+                        self._know(self._believed([message["data"]]))
 
     async def _obey(self) -> None:
         """Listen for signed commands about one app. This is apart from `_push`, so that no number
@@ -214,7 +226,8 @@ class StoreSync:
             self._note_bad(f"command refused: {error}")
             return
         async with self.store.pipeline(transaction=False) as pipe:
-            pipe.rpush(store.ANSWERS_PREFIX + answer.nonce, _encode(answer))
+            data = told.seal(answer, self._answer_key)
+            pipe.rpush(store.ANSWERS_PREFIX + answer.nonce, data)
             pipe.expire(store.ANSWERS_PREFIX + answer.nonce, store.ANSWERS_TTL_S)
             await pipe.execute()
 
@@ -246,11 +259,11 @@ class StoreSync:
     async def _ack(self) -> None:
         assert self.keeper is not None
         ack = await self.keeper.acks.get()
-        key = f"{store.ACKS_PREFIX}{ack.version}"
+        key, data = f"{store.ACKS_PREFIX}{ack.version}", told.seal(ack, self._ack_key)
         while True:
             try:
                 async with self.store.pipeline(transaction=False) as pipe:
-                    pipe.hset(key, ack.node, _encode(ack))
+                    pipe.hset(key, ack.node, data)
                     pipe.expire(key, store.ACKS_TTL_S)
                     await pipe.execute()
                 return
@@ -308,7 +321,11 @@ class StoreSync:
             for entry_id, fields in entries:
                 # Before decoding: an unreadable entry must not come back for ever.
                 self._outcomes_from = entry_id
-                outcomes, bad = outcomes_in(fields.get(b"b", b""))
+                try:
+                    outcomes, bad = self.outcomes.take(entry_id, fields, time.time())
+                except SealError as error:
+                    self._reject(1, f"outcomes are not believed: {error}")
+                    continue
                 if bad:
                     self._reject(bad, f"{bad} outcomes are unreadable or out of range")
                 self.engine.learn(outcomes)
@@ -335,9 +352,18 @@ class StoreSync:
         found = await self.store.mget([store.PROFILE_PREFIX + app for app in apps])
         for app in apps:
             self.engine.wanted_profiles.pop(app, None)
-        believed = self._believed([data for data in found if data is not None])
         # one that lies at another app's key was not asked for
-        self.engine.know([profile for profile in believed if profile.app in apps])
+        self._know(
+            profile
+            for app, data in zip(apps, found, strict=True)
+            for profile in self._believed([data] if data is not None else [])
+            if profile.app == app
+        )
+
+    def _know(self, believed: Iterable[Profile]) -> None:
+        """Apply profiles; count those that are older than what is held of their apps."""
+        if older := self.engine.know(list(believed)):
+            self._reject(older, f"{older} profiles are older than those held: were they put back?")
 
     def _believed(self, found: Sequence[bytes]) -> list[Profile]:
         """Return the profiles that the console made; count the others."""
@@ -354,7 +380,7 @@ class StoreSync:
         self._note_bad(why)
 
     async def _status(self) -> None:
-        data, node = _encode(self.status()), self.engine.node
+        data, node = told.seal(self.status(), self._status_key), self.engine.node
         async with self.store.pipeline(transaction=False) as pipe:
             pipe.set(store.NODE_PREFIX + node, data, ex=store.NODE_TTL_S)
             pipe.zadd(store.NODES_KEY, {node: time.time()})
@@ -398,20 +424,21 @@ class StoreSync:
             apps=engine.apps,
             latency_p99_us=engine.batch_times.p99_us(),
             services=engine.services(now) if engine.config else [],
-            last_error=keeper_error
-            or self.last_error
-            or (self.known.last_error if self.known else ""),
+            last_error=store.cut(
+                keeper_error or self.last_error or (self.known.last_error if self.known else "")
+            ),
             config_format=configs.FORMAT,
             clock_steps=engine.clock.steps,
             known_apps=self.known.apps if self.known else 0,
             known_version=self.known.version if self.known else 0,
             known_rejected=self.known.rejected if self.known else 0,
-            leases_wait=self.leasing.waits_for,
+            leases_wait=store.cut(self.leasing.waits_for),
             leases_refused=self.leasing.refused,
             routing=self.routing.status(time.monotonic()),
             identity=self.identity.status() if self.identity else store.IdentityStatus(),
             timely=self.timely(),
             messages_rejected=self.rejected,
+            outcomes=self.outcomes.status(),
             **self._fleet_status(),
         )
 

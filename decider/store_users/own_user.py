@@ -1,9 +1,17 @@
-"""Which user a process is in the store, and whether that one may do everything there."""
+"""Which user a process is in the store, and whether that one may do everything there.
+
+While the store is away at a start nothing is known of that. The process starts all the same, so
+that decisions go on, and asks as soon as the store is back.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import redis
@@ -19,18 +27,41 @@ ALLOW: Final = "SLUICE_VALKEY_ALL_POWERFUL"
 _NOT_OURS: Final = "not-sluice"
 # Seconds. Chosen: a server nearby answers at once, and one that is away must not hold up a start.
 WITHIN_S: Final = 1.0
+# Seconds between two tries while the store is away. Chosen: a process that is too powerful goes on
+# for no longer than this, and a store that starts bears a question a second from each process.
+AGAIN_S: Final = 1.0
+
+log = logging.getLogger("sluice.store_users")
 
 
 class StoreUserError(Exception):
     """The store knows this process as a user that may do everything. The text says what to set."""
 
 
-def check_user(url: str, role: Role, environment: Mapping[str, str] = os.environ) -> None:
+def check_user(
+    url: str,
+    role: Role,
+    environment: Mapping[str, str] = os.environ,
+    end: Callable[[], None] | None = None,
+) -> None:
     """Raise StoreUserError when `url` leads to a user that may touch every key of the store, unless
-    the environment allows it. Nothing is known while the store is away: then return.
+    the environment allows it.
+
+    While the store is away nothing is known: then return, ask again until it answers, in a thread,
+    and call `end` if the user is such a one. Without `end`, this process gets a SIGTERM, as from
+    an operator who stops it; its next start is then refused here.
     """
-    if is_allowed(environment):
+    if is_allowed(environment) or _is_known(url, role):
         return
+    log.warning("Valkey is away: whether its user is the right one is looked at when it is back")
+    watch = (url, role, end or _end_process)
+    threading.Thread(target=_watch, args=watch, name="store-user", daemon=True).start()
+
+
+def _is_known(url: str, role: Role) -> bool:
+    """Return False while the store is away, and True for a user that may not do everything. Raise
+    StoreUserError for one that may.
+    """
     client = redis.Redis.from_url(
         url,
         socket_timeout=WITHIN_S,
@@ -40,7 +71,7 @@ def check_user(url: str, role: Role, environment: Mapping[str, str] = os.environ
     try:
         user = all_powerful_user(client)
     except (redis.RedisError, OSError):
-        return
+        return False
     finally:
         client.close()
     if user:
@@ -50,6 +81,21 @@ def check_user(url: str, role: Role, environment: Mapping[str, str] = os.environ
             f" store_users`, give Valkey what it prints, and set VALKEY_URL to the user"
             f" {user_of(role)}. To go on as it is, set {ALLOW}=allow."
         )
+    return True
+
+
+def _watch(url: str, role: Role, end: Callable[[], None]) -> None:
+    """Ask until the store answers; call `end` for a user that may do everything."""
+    try:
+        while not _is_known(url, role):
+            time.sleep(AGAIN_S)
+    except StoreUserError as error:
+        log.critical("%s This process ends now.", error)
+        end()
+
+
+def _end_process() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def is_allowed(environment: Mapping[str, str]) -> bool:

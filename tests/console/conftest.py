@@ -34,6 +34,7 @@ from tests.audited import audited
 from tests.console.one_app import APP
 from tests.control.played import Played
 from tests.servers import store_url
+from tests.told import sealed
 
 PASSWORD = "a-password-for-tests"
 CHROMIUM = (
@@ -129,7 +130,7 @@ def beat(valkey: redis.Redis) -> Callable[..., store.NodeStatus]:
     def put(node: str = "d01", *, ago: float = 0.0, **fields) -> store.NodeStatus:
         said = status(node, time.time() - ago, **fields)
         if not ago:
-            valkey.set(store.NODE_PREFIX + node, msgspec.msgpack.encode(said), ex=store.NODE_TTL_S)
+            valkey.set(store.NODE_PREFIX + node, sealed(said), ex=store.NODE_TTL_S)
         valkey.zadd(store.NODES_KEY, {node: said.at})
         return said
 

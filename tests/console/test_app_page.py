@@ -17,6 +17,7 @@ from control.audit.actors import Actor
 from control.deciders import profiles
 from control.errors import StoreUnavailable
 from control.models import App
+from decider.contracts.sealed import profiles as sealed_profiles
 from decider.contracts.store import PROFILE_PREFIX, Profile
 from decider.contracts.vocabulary import Stage
 from decider.store_users.roles import Role
@@ -26,6 +27,7 @@ from tests.console.one_app import APP, ROLES, text_of, url
 from tests.decisions.factory import event, unranked
 from tests.pages import shown
 from tests.servers import store_url
+from tests.told import token_key
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("known")]
 
@@ -229,6 +231,12 @@ def as_worker(settings) -> None:
     settings.VALKEY_URL = store_url(Role.WORKER)
 
 
+def profile_of(valkey) -> Profile:
+    """The app's profile as deciders read it."""
+    data = valkey.get(PROFILE_PREFIX + APP)
+    return sealed_profiles.unseal(data, sealed_profiles.derive_key(token_key()))
+
+
 def test_the_deciders_are_told_of_it_once_and_of_its_end(
     as_worker, valkey, signed_in, stored
 ) -> None:
@@ -236,12 +244,7 @@ def test_the_deciders_are_told_of_it_once_and_of_its_end(
     wrong("a")
     wrong("b", app="app_nobody_registered")
     assert (tasks.tell_found_wrong(), tasks.tell_found_wrong()) == (1, 0)
-    assert (
-        msgspec.msgpack.decode(
-            valkey.get(PROFILE_PREFIX + APP), type=Profile
-        ).false_throttle_history
-        == 5
-    )
+    assert profile_of(valkey).false_throttle_history == 5
     with connection.cursor() as cursor:  # 90 days later
         cursor.execute("SET LOCAL session_replication_role = replica")
         cursor.execute(
@@ -249,12 +252,7 @@ def test_the_deciders_are_told_of_it_once_and_of_its_end(
         )
         cursor.execute("SET LOCAL session_replication_role = origin")
     assert tasks.tell_found_wrong() == 1
-    assert (
-        msgspec.msgpack.decode(
-            valkey.get(PROFILE_PREFIX + APP), type=Profile
-        ).false_throttle_history
-        == 4
-    )
+    assert profile_of(valkey).false_throttle_history == 4
 
 
 def test_what_could_not_be_told_is_told_the_next_time(
@@ -272,8 +270,6 @@ def test_what_could_not_be_told_is_told_the_next_time(
 
 
 def test_ingest_that_is_behind_is_said(signed_in, beat, valkey) -> None:
-    import msgspec
-
     from decider.contracts import store
 
     beat()

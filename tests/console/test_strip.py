@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import time
 
-import pytest
 from django.urls import reverse
 
 from console.frame import status_strip
@@ -98,11 +97,17 @@ def test_without_valkey_every_cell_is_unknown_and_none_keeps_its_last_value(
     assert {cell.text for cell in away.cells} == {f"Status unknown since {good.at:%H:%M:%S}"}
 
 
-def test_an_unreadable_heartbeat_is_unknown_too(valkey, beat) -> None:
+def test_an_unreadable_heartbeat_costs_itself_only(valkey, beat) -> None:
+    beat("d02")
     beat()
     valkey.set("sluice:node:d01", b"\xc1")
-    with pytest.raises(fleet.Unreachable):
-        fleet.read_fleet()
+    found = fleet.read_fleet()
+    assert [node.node for node in found.nodes] == ["d02"]
+    assert found.unbelieved == ("d01",)
+    cells = {cell.label: cell.text for cell in status_strip.strip_cells(found)}
+    assert cells[status_strip.LABELS[3]] == "0 / 2"
+    valkey.set("sluice:node:d02", b"\xc1")
+    assert status_strip.strip_cells(fleet.read_fleet())[0].text == "No report is believed"
 
 
 def test_the_strip_answers_304_until_something_changes(signed_in, publish, beat) -> None:

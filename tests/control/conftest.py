@@ -23,6 +23,7 @@ from decider.contracts.store import (
     Ack,
     NodeStatus,
 )
+from tests.told import sealed
 
 DELE = Actor("Dele Okafor", "sre@demo.sluice.example", "SRE")
 
@@ -80,7 +81,7 @@ def status(node: str = "d01", **fields) -> NodeStatus:
 
 def beat(valkey: redis.Redis, said: NodeStatus) -> None:
     """Does what a decider does once a second."""
-    valkey.set(NODE_PREFIX + said.node, msgspec.msgpack.encode(said), ex=NODE_TTL_S)
+    valkey.set(NODE_PREFIX + said.node, sealed(said), ex=NODE_TTL_S)
     valkey.zadd(NODES_KEY, {said.node: said.at})
 
 
@@ -99,7 +100,7 @@ def ack(valkey: redis.Redis, version: int, node: str = "d01", **fields) -> None:
         "last_old_decision_at": now,
     }
     said = Ack(**(base | fields))
-    valkey.hset(ACKS_PREFIX + str(version), node, msgspec.msgpack.encode(said))
+    valkey.hset(ACKS_PREFIX + str(version), node, sealed(said))
 
 
 def payload_of(signed: bytes) -> bytes:

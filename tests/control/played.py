@@ -10,7 +10,6 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-import msgspec
 import redis
 
 from control.deciders.keys import load_public_keys
@@ -20,6 +19,7 @@ from decider.contracts.requests import CheckRequest
 from decider.contracts.store import Profile
 from decider.engine.engine import Engine
 from decider.node import commands
+from tests.told import sealed
 
 
 @cache
@@ -48,7 +48,7 @@ class Played:
         self.engine = Engine(node, "local", b"k" * 32, capacity=256)
         self.engine.apply(config or defaults.config(1), None)
         self.heard: list[bytes] = []
-        self.valkey, self.node = valkey, node
+        self.valkey, self.node, self.keys = valkey, node, keys
         self.desk = commands.Desk(self.engine, load_public_keys(keys), time.time() - 600)
         self._channel = valkey.pubsub(ignore_subscribe_messages=True)
         self._channel.subscribe(store.COMMANDS_CHANNEL)
@@ -73,7 +73,7 @@ class Played:
                 answer = self.desk.obey(message["data"], self.clock())
             except commands.CommandError:
                 continue
-            self.valkey.rpush(store.ANSWERS_PREFIX + answer.nonce, msgspec.msgpack.encode(answer))
+            self.valkey.rpush(store.ANSWERS_PREFIX + answer.nonce, sealed(answer, self.keys))
 
     def stop(self) -> None:
         self._stop.set()

@@ -63,7 +63,10 @@ def test_a_decider_that_writes_rubbish_keeps_nobody_from_seeing_the_others(
     reached = acks.reach(5, made_at, True, time.time())
     states = {node.name: node.state for node in reached.nodes}
     assert states["d01"] is NodeState.ACKED
-    assert states["d02"] is NodeState.SILENT
+    assert states["d02"] is NodeState.UNBELIEVED
+    doubts = {node.name: node.doubt for node in reached.nodes}
+    assert doubts["d01"] == ""
+    assert all("is not believed: it " in doubts[name] for name in ("d02", "d03"))
 
 
 def test_a_node_without_traffic_counts_until_it_applied_the_change(valkey, made_at) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from control.deciders import keys
 from control.errors import KeysError
+from decider.contracts.sealed import outcomes
 
 
 def test_keys_are_made_once_and_only_their_owner_may_read_them(tmp_path: Path) -> None:
@@ -15,7 +16,7 @@ def test_keys_are_made_once_and_only_their_owner_may_read_them(tmp_path: Path) -
     keys.ensure(folder)
     first = {path.name: path.read_text() for path in folder.iterdir()}
     keys.ensure(folder)
-    assert sorted(first) == ["config.key", "config.pub", "token.key"]
+    assert sorted(first) == ["config.key", "config.pub", "outcomes.key", "token.key"]
     assert first == {path.name: path.read_text() for path in folder.iterdir()}
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
@@ -31,7 +32,7 @@ def test_processes_that_start_at_once_agree_on_the_keys(tmp_path: Path) -> None:
     tmp_path = tmp_path / "fresh"
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: keys.ensure(tmp_path), range(16)))
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 @pytest.mark.parametrize(
@@ -62,3 +63,14 @@ def test_a_token_key_that_was_replaced_is_still_known(tmp_path: Path) -> None:
     assert keys.load_token_keys(tmp_path) == [present]
     (tmp_path / "token.old").write_text(before.hex() + "\n")
     assert keys.load_token_keys(tmp_path) == [present, before]
+
+
+def test_the_key_of_outcomes_follows_from_the_token_key(tmp_path: Path) -> None:
+    keys.ensure(tmp_path)
+    before = outcomes.read_key(tmp_path / outcomes.KEY_FILE)
+    assert before == outcomes.derive_key(keys.load_token_key(tmp_path))
+    (tmp_path / "token.key").write_text("ab" * 32)
+    keys.ensure(tmp_path)
+    after = outcomes.read_key(tmp_path / outcomes.KEY_FILE)
+    assert after == outcomes.derive_key(b"\xab" * 32) != before
+    assert stat.S_IMODE((tmp_path / outcomes.KEY_FILE).stat().st_mode) == 0o600

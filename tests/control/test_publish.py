@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -20,7 +21,6 @@ from decider.contracts.store import (
     MODEL_PREFIX,
     PROFILE_PREFIX,
     PROFILES_CHANNEL,
-    Profile,
 )
 from tests.control.conftest import DELE
 
@@ -105,9 +105,14 @@ def test_a_profile_reaches_the_store_and_the_channel(valkey) -> None:
         assert heard.get_message(timeout=1)["data"] == valkey.get(PROFILE_PREFIX + app.id)
     data = valkey.get(PROFILE_PREFIX + app.id)
     profile = profiles.unseal(data, publish._profile_key())
-    assert profile == app.profile
+    assert abs(time.time() - profile.sealed_at) < 60
+    assert msgspec.structs.replace(profile, sealed_at=0.0) == app.profile
     # as deciders read it before profiles were sealed
-    assert msgspec.msgpack.decode(data, type=Profile) == app.profile
+    plain = msgspec.structs.astuple(app.profile)[:10]
+    assert msgspec.msgpack.decode(data, type=tuple)[:10] == plain
+    publish.push_profiles([app])
+    again = profiles.unseal(valkey.get(PROFILE_PREFIX + app.id), publish._profile_key())
+    assert again.sealed_at > profile.sealed_at
     assert (profile.tenant, profile.tier, profile.verified) == ("ten_tidewell", 1, True)
 
 
@@ -119,7 +124,7 @@ def test_profiles_sealed_with_another_key_are_sent_again(first, valkey, keys) ->
     (keys / "token.key").write_text("ab" * 32)
     assert "filled the store" in publish.pending()
     data = valkey.get(PROFILE_PREFIX + app.id)
-    assert profiles.unseal(data, profiles.derive_key(b"\xab" * 32)) == app.profile
+    assert profiles.unseal(data, profiles.derive_key(b"\xab" * 32)).app == app.id
     # as a console filled it before profiles were sealed
     valkey.set(FILLED_KEY, 1)
     assert "filled the store" in publish.pending()

@@ -18,6 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decider.contracts.requests import Outcome
+from decider.contracts.sealed import outcomes as sealing
+from decider.contracts.sealed.codes import SealError
 from decider.contracts.store import GATEWAYS_KEY, OUTCOMES_STREAM, GatewayStatus
 from decider.node import feedback
 from decider.node.feedback import Feedback, Tail, outcome
@@ -100,6 +102,45 @@ def make() -> Iterator[Make]:
     yield one
     for moving in made:
         moving.tail.close()
+
+
+def test_each_sending_is_sealed_anew(make: Make, tmp_path: Path, valkey: redis.Redis) -> None:
+    """What waited for Valkey is sent as of now, or deciders would take it for put back."""
+    log, key = tmp_path / "log", b"k" * 32
+    log.write_bytes(line() + b"\n")
+    moving, clock = make(log, valkey), [NOW]
+    moving.clock, moving.sealer = lambda: clock[0], sealing.Sealer(key, "edge")
+    away = redis.Redis.from_url("redis://127.0.0.1:1/0")
+    moving.client = away
+    with pytest.raises(redis.ConnectionError):
+        moving.step()
+    moving.client, clock[0] = valkey, NOW + 3_600.0
+    drain(moving)
+    ((_, fields),) = valkey.xrange(OUTCOMES_STREAM)
+    checker = sealing.Checker(key)
+    checker.check(fields[b"b"], fields[b"s"], NOW + 3_600.0)
+    with pytest.raises(SealError, match="sent them before"):
+        checker.check(fields[b"b"], fields[b"s"], NOW + 3_600.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "says"),
+    [
+        (None, 0o600, "cannot be read"),
+        ("ab" * 32, 0o604, "can be read by everybody"),
+        ("ab" * 31, 0o600, "holds 31 bytes, not 32"),
+        ("key", 0o600, "is not hexadecimal text"),
+    ],
+)
+def test_a_key_that_cannot_be_used_ends_the_start_with_a_sentence(
+    tmp_path: Path, text: str | None, mode: int, says: str
+) -> None:
+    path = tmp_path / sealing.KEY_FILE
+    if text is not None:
+        path.write_text(text)
+        path.chmod(mode)
+    with pytest.raises(sealing.KeyFileError, match=says):
+        sealing.read_key(path)
 
 
 def drain(moving: Feedback) -> None:

@@ -33,6 +33,7 @@ from decider.store_users.roles import Role
 from learning.training import shipped
 from tests.decider.test_process import until
 from tests.servers import PATIENT
+from tests.told import entry
 
 pytestmark = [pytest.mark.parts, pytest.mark.in_order]
 LOAD, TENANTS, APPS = 360.0, 8, 8
@@ -43,6 +44,7 @@ class Fleet:
     """A store, two deciders, and a client that keeps a connection to each."""
 
     def __init__(self, folder: Path, keys: Path) -> None:
+        self.keys = keys
         self.valkey = servers.Valkey(
             folder / "valkey", servers.free_port(), "test", keys=folder / "users"
         )
@@ -141,7 +143,7 @@ def send(fleet: Fleet, seconds: float) -> tuple[Counter[int], Counter[int], floa
                 admitted[tenant] += answer.status == 200
         if passed - told_at >= 0.2:
             outcomes = [Outcome(fleet.apps[0], SERVICE, time.time(), 200, 8.0)] * done
-            fleet.store.xadd(store.OUTCOMES_STREAM, {"b": msgspec.msgpack.encode(outcomes)})
+            fleet.store.xadd(store.OUTCOMES_STREAM, entry(outcomes, fleet.keys))
             done, told_at = 0, passed
         time.sleep(0.005)
     for connection in connections:

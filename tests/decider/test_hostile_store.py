@@ -23,6 +23,7 @@ from decider.contracts import config as configs
 from decider.contracts import defaults, known, store
 from decider.contracts.requests import CheckRequest, Outcome, outcomes_in
 from decider.contracts.sealed import codes, profiles
+from decider.contracts.sealed import outcomes as sealing
 from decider.contracts.sealed.profiles import ProfileError
 from decider.contracts.store import Profile
 from decider.engine.engine import Engine
@@ -61,8 +62,8 @@ class Shelf:
         self.streams: dict[str, list[tuple[bytes, dict[bytes, bytes]]]] = {}
         self.answer: object = []
 
-    def append(self, stream: str, data: bytes, name: int) -> None:
-        self.streams.setdefault(stream, []).append((f"{name}-0".encode(), {b"b": data}))
+    def append(self, stream: str, fields: dict[bytes, bytes], name: str) -> None:
+        self.streams.setdefault(stream, []).append((name.encode(), fields))
 
     async def get(self, key: str) -> bytes | None:
         return self.values.get(key)
@@ -116,14 +117,20 @@ class Decider:
         self.engine.know(self.sync._believed([data]))
 
     async def _take_outcomes(self, data: bytes) -> None:
-        self.shelf.append(store.OUTCOMES_STREAM, data, self.number)
+        try:
+            body, seal = msgspec.msgpack.decode(data, type=tuple[bytes, bytes])
+            fields = {b"b": body, b"s": seal}
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            fields = {b"b": data}
+        # the store names entries by its own time
+        self.shelf.append(store.OUTCOMES_STREAM, fields, f"{int(NOW * 1e3)}-{self.number}")
         await self.sync._learn()
 
     async def _take_report(self, data: bytes) -> None:
         self.engine.sharing.hear([data], NOW)
 
     async def _take_known(self, data: bytes) -> None:
-        self.shelf.append(store.KNOWN_STREAM, data, self.number)
+        self.shelf.append(store.KNOWN_STREAM, {b"b": data}, f"{self.number}-0")
         await self.sync._look_at_known()
 
     async def _take_command(self, data: bytes) -> None:
@@ -157,12 +164,22 @@ def a_config(version: int) -> bytes:
 
 
 def a_profile(app: str = "app_1", **fields: Any) -> Profile:
-    return msgspec.structs.replace(Profile(app, "One", "t1", 2, NOW - 1e7, True), **fields)
+    made = Profile(app, "One", "t1", 2, NOW - 1e7, True, sealed_at=NOW - 100.0)
+    return msgspec.structs.replace(made, **fields)
 
 
 def an_outcome(**fields: Any) -> Outcome:
     made = Outcome("app_1", "orders-read", float(NOW), 200, 20.0, endpoint="GET /v2/orders/{id}")
     return msgspec.structs.replace(made, **fields)
+
+
+GATEWAY = sealing.Sealer(sealing.derive_key(TOKEN_KEY), "edge")
+
+
+def an_entry(outcomes: list[Outcome], sealer: sealing.Sealer = GATEWAY, at: float = NOW) -> bytes:
+    """Both fields of an entry of outcomes."""
+    body = msgspec.msgpack.encode(outcomes)
+    return msgspec.msgpack.encode([body, sealer.seal(body, at)])
 
 
 def a_report(number: int = 1, asked: float = 50.0) -> Report:
@@ -188,12 +205,21 @@ def seal_report(report: Report) -> bytes:
 VALID = {
     "config": a_config(5),
     "profile": profiles.seal(a_profile(), SEALING),
-    "outcomes": msgspec.msgpack.encode([an_outcome()] * 3),
+    "outcomes": an_entry([an_outcome()] * 3),
     "report": seal_report(a_report()),
     "known": a_table(7),
     "command": a_command(),
 }
-SEALED = [kind for kind in VALID if kind != "outcomes"]
+STRANGER = sealing.Sealer(b"x" * 32, "edge")
+# What was good once, or is sealed by somebody else's key.
+PUT_BACK = (
+    ("outcomes", VALID["outcomes"]),
+    ("outcomes", an_entry([an_outcome(status=503)] * 900, STRANGER)),
+    ("outcomes", an_entry([an_outcome(status=503)] * 900, at=NOW - 3_600.0)),
+    ("outcomes", msgspec.msgpack.encode([an_outcome(status=503)] * 900)),
+    ("profile", profiles.seal(a_profile(tier=3, sealed_at=NOW - 200.0), SEALING)),
+    ("profile", profiles.seal(a_profile(tier=3, sealed_at=0.0), SEALING)),
+)
 EXTREMES = (
     99,
     -1,
@@ -222,13 +248,16 @@ def bad_messages(draw: st.DrawFn) -> tuple[str, bytes]:
     """A message that is none, as somebody without a key can write it; and its kind."""
     kind = draw(st.sampled_from(list(VALID)))
     good = VALID[kind]
-    way = draw(st.sampled_from(["rubbish", "cut", "swapped", "flipped", "deep", "plain", "old"]))
+    ways = ["rubbish", "cut", "swapped", "flipped", "deep", "plain", "old", "put back"]
+    way = draw(st.sampled_from(ways))
     if way == "cut":
         return kind, good[: draw(st.integers(0, len(good) - 1))]
     if way == "swapped":
         other = draw(st.sampled_from([name for name in VALID if name != kind]))
         return kind, VALID[other]
-    if way == "flipped" and kind in SEALED:
+    if way == "put back":
+        return draw(st.sampled_from(PUT_BACK))
+    if way == "flipped":
         at = draw(st.integers(0, len(good) - 1))
         return kind, good[:at] + bytes([good[at] ^ draw(st.integers(1, 255))]) + good[at + 1 :]
     if way == "deep":
@@ -282,7 +311,7 @@ FIRST = list(VALID.items())
 LATER = [
     ("config", a_config(6)),
     ("profile", profiles.seal(a_profile("app_2", tier=3), SEALING)),
-    ("outcomes", msgspec.msgpack.encode([an_outcome(app="app_2", status=503)] * 5)),
+    ("outcomes", an_entry([an_outcome(app="app_2", status=503)] * 5)),
     ("report", seal_report(a_report(2, 70.0))),
     ("known", a_table(8)),
     ("command", a_command("fill_burst")),
@@ -298,7 +327,7 @@ def test_bad_messages_change_no_answer(bad: list[tuple[str, bytes]]) -> None:
 
 def test_what_is_compared_would_tell_a_difference() -> None:
     raised = ("profile", profiles.seal(a_profile(tier=0), SEALING))
-    slow = ("outcomes", msgspec.msgpack.encode([an_outcome(latency_ms=9e5, status=503)] * 900))
+    slow = ("outcomes", an_entry([an_outcome(latency_ms=9e5, status=503)] * 900))
     calm, other, third = play(FIRST, [*FIRST, raised], [*FIRST, slow])
     assert calm != other
     assert calm != third
@@ -357,13 +386,13 @@ def test_an_entry_that_is_no_list_is_one_bad_item(data: bytes) -> None:
     assert outcomes_in(data) == ([], 1)
 
 
-@pytest.mark.parametrize("place", range(10))
+@pytest.mark.parametrize("place", range(11))
 @pytest.mark.parametrize("value", EXTREMES)
 def test_even_a_sealed_profile_is_held_to_its_ranges(place: int, value: object) -> None:
     """A console with a fault, or one that was taken over, ends no decider."""
     fields = msgspec.to_builtins(a_profile())
     sealed = codes.seal(with_a_field(fields, place, value), SEALING)
-    data = msgspec.msgpack.encode([*fields, sealed])
+    data = msgspec.msgpack.encode([*fields[:10], sealed])
     try:
         found = profiles.unseal(data, SEALING)
     except ProfileError:
@@ -376,15 +405,31 @@ def test_even_a_sealed_profile_is_held_to_its_ranges(place: int, value: object) 
     assert all(0 <= count <= 2**32 for count in history)
 
 
+DATA = msgspec.structs.astuple(a_profile())
+# A stored profile as deciders read it that know no time of it; the ones of before knew no `sealed`.
+Undated = msgspec.defstruct(
+    "Undated",
+    [*((name, Any) for name in Profile.__struct_fields__[:10]), ("sealed", bytes, b"")],
+    array_like=True,
+)
+
+
 def test_a_profile_is_read_by_older_deciders_and_from_newer_consoles() -> None:
     data = profiles.seal(a_profile(), SEALING)
-    # before profiles were sealed
-    assert msgspec.msgpack.decode(data, type=Profile) == a_profile()
+    # before profiles were sealed, and before they had a time
+    assert msgspec.structs.astuple(msgspec.msgpack.decode(data, type=Undated))[:10] == DATA[:10]
+    body = codes.unseal(msgspec.msgpack.decode(data, type=Undated).sealed, SEALING, 8_192)
+    undated = msgspec.defstruct("Body", Undated.__struct_fields__[:10], array_like=True)
+    assert msgspec.structs.astuple(msgspec.msgpack.decode(body, type=undated)) == DATA[:10]
     # with fields that are not known here, inside the seal and behind it
-    fields = msgspec.to_builtins(a_profile())
-    sealed = codes.seal(msgspec.msgpack.encode([*fields, "new"]), SEALING)
-    newer = msgspec.msgpack.encode([*fields, sealed, "newer"])
+    sealed = codes.seal(msgspec.msgpack.encode([*DATA, "new"]), SEALING)
+    newer = msgspec.msgpack.encode([*DATA[:10], sealed, "newer"])
     assert profiles.unseal(newer, SEALING) == a_profile()
+    # of a console of before
+    older = msgspec.msgpack.encode(
+        [*DATA[:10], codes.seal(msgspec.msgpack.encode(DATA[:10]), SEALING)]
+    )
+    assert profiles.unseal(older, SEALING) == a_profile(sealed_at=0.0)
 
 
 def test_a_profile_of_another_fleet_or_without_a_seal_is_not_believed() -> None:
@@ -398,7 +443,7 @@ def test_a_profile_of_another_fleet_or_without_a_seal_is_not_believed() -> None:
 
 
 def test_only_the_sealed_part_counts() -> None:
-    forged = msgspec.to_builtins(a_profile(tier=3))
+    forged = msgspec.to_builtins(a_profile(tier=3))[:10]
     sealed = codes.seal(msgspec.msgpack.encode(a_profile(tier=0)), SEALING)
     assert profiles.unseal(msgspec.msgpack.encode([*forged, sealed]), SEALING).tier == 0
 
@@ -408,7 +453,8 @@ def test_a_profile_at_another_apps_key_is_not_taken(tmp_path: Path) -> None:
         made = Decider(tmp_path)
         await made.take("config", VALID["config"])
         made.shelf.values[store.PROFILE_PREFIX + "app_2"] = VALID["profile"]
-        made.engine.wanted_profiles["app_2"] = None
+        # also not where it is asked for as well
+        made.engine.wanted_profiles |= {"app_1": None, "app_2": None}
         await made.sync._profiles()
         assert made.engine.slot_of("app_1") == made.engine.slot_of("app_2") == -1
         made.sync._ledger.close()

@@ -25,7 +25,7 @@ from decider.contracts import defaults, known, store
 from decider.contracts.config import Config, Sampling, Switch
 from decider.contracts.event import Event, decode_batch
 from decider.contracts.requests import Outcome
-from decider.contracts.sealed import profiles
+from decider.contracts.sealed import profiles, told
 from decider.contracts.store import Ack, NodeStatus, Profile
 from decider.doors.unix_client import UnixConnection
 from decider.engine.known_apps import table as known_apps
@@ -34,6 +34,7 @@ from decider.node import commands
 from decider.node import process as decider_process
 from decider.store_users.roles import Role
 from tests.servers import PATIENT
+from tests.told import entry
 
 pytestmark = [pytest.mark.parts, pytest.mark.in_order]
 KEEP_ALL = Sampling(budget_per_s=1e9, admit=1.0, refuse=1.0, block=1.0, enterprise_refuse=1.0)
@@ -247,10 +248,53 @@ def test_a_profile_that_the_console_did_not_make_changes_nothing_and_is_told(
     )
 
 
+def test_outcomes_that_no_gateway_sent_change_nothing_and_are_told(world: World) -> None:
+    """Whoever could write to the store could make a service look broken."""
+    before = world.status()
+    assert before is not None
+    made = Outcome("app_o", "orders-read", time.time(), 503, 500_000.0)
+    sealed = entry([made] * 50, world.keys)
+    body = msgspec.msgpack.encode([made] * 900)
+    for forged in ({"b": body}, {"b": body, "s": b"x" * 60}, {**sealed, "b": body}):
+        world.store.xadd(store.OUTCOMES_STREAM, forged)
+    until(
+        lambda: (
+            (s := world.status()) is not None
+            and s.outcomes.refused >= before.outcomes.refused + 3
+            and "outcomes are not believed" in s.last_error
+        ),
+        "the count",
+        10,
+    )
+    assert world.status().services[0].latency_ms < 400_000.0
+    for _ in range(3):
+        world.store.xadd(store.OUTCOMES_STREAM, sealed)
+    until(
+        lambda: (s := world.status()) is not None and "sent them before" in s.outcomes.why,
+        "those put back",
+        10,
+    )
+
+
+def test_what_the_console_is_told_is_sealed(world: World) -> None:
+    key = bytes.fromhex((world.keys / "token.key").read_text())
+    world.publish()
+    beats = [told.HEARTBEAT.derive_key(key)]
+
+    def told_version() -> int:
+        data = world.store.get(store.NODE_PREFIX + "d01")
+        return told.read_heartbeat(data, "d01", time.time(), beats).config_version
+
+    until(lambda: told_version() == world.version, "the heartbeat", 10)
+    until(lambda: world.ack(world.version) is not None, "the ack", 10)
+    data = world.store.hget(f"{store.ACKS_PREFIX}{world.version}", "d01")
+    assert told.read_ack(data, "d01", world.version, [told.ACK.derive_key(key)]).ok
+
+
 def test_one_bad_outcome_costs_itself_only(world: World) -> None:
     good = Outcome("app_o", "orders-read", time.time(), 200, 77_000.0)
     bad = [Outcome("app_o", "orders-read", time.time(), 200, float("inf")), ["x"] * 5, None, 7]
-    world.store.xadd(store.OUTCOMES_STREAM, {"b": msgspec.msgpack.encode([*bad, good])})
+    world.store.xadd(store.OUTCOMES_STREAM, entry([*bad, good], world.keys))
     until(
         lambda: (s := world.status()) is not None and s.services[0].latency_ms > 1_000.0,
         "the good one",
@@ -264,7 +308,7 @@ def test_decisions_reach_the_stream_and_outcomes_reach_the_services(world: World
     until(lambda: ids <= {f"dec_{e.id.hex()}" for e in world.events()}, "the events", 10)
     world.store.xadd(
         store.OUTCOMES_STREAM,
-        {"b": msgspec.msgpack.encode([Outcome("app_e", "orders-read", time.time(), 200, 9.0)])},
+        entry([Outcome("app_e", "orders-read", time.time(), 200, 9.0)], world.keys),
     )
     until(
         lambda: (s := world.status()) is not None and s.services[0].feedback_age_s < 60,

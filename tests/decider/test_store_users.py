@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -266,8 +270,66 @@ def test_nothing_but_the_word_allows_it(said: str, server: servers.Valkey) -> No
         own_user.check_user(server.url(), Role.DECIDER, {own_user.ALLOW: said})
 
 
-def test_a_store_that_is_away_holds_nobody_up() -> None:
-    own_user.check_user("redis://127.0.0.1:1/0", Role.DECIDER, {})
+@pytest.fixture
+def later(tmp_path: Path) -> servers.Valkey:
+    """A server that is away when processes start."""
+    users = tmp_path / "users"
+    return servers.Valkey(tmp_path / "valkey", servers.free_port(), "p", durable=False, keys=users)
+
+
+@pytest.fixture
+def come_back() -> Iterator[Callable[[servers.Valkey], None]]:
+    """Starts a server for as long as the test lasts."""
+    with contextlib.ExitStack() as running:
+        yield partial(_start, running)
+
+
+def _start(running: contextlib.ExitStack, server: servers.Valkey) -> None:
+    server.make()
+    process = subprocess.Popen(server.command(), stdout=subprocess.DEVNULL)
+    running.callback(process.wait, 10)
+    running.callback(process.terminate)
+    servers.wait_until_ready(server)
+
+
+def test_a_store_that_is_away_holds_nobody_up_and_is_asked_when_it_is_back(
+    later: servers.Valkey, come_back: Callable[[servers.Valkey], None]
+) -> None:
+    """Whoever could keep the store away at a start could have a process run as anybody."""
+    check = f"check_user({later.url()!r}, Role.DECIDER, {{}}); print(1, flush=True)"
+    program = (
+        "import time; from decider.store_users.own_user import check_user;"
+        f" from decider.store_users.roles import Role; {check}; time.sleep(60)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "1\n"
+    come_back(later)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGTERM
+    assert "who may do everything there" in said
+
+
+def test_its_own_user_goes_on_when_the_store_is_back(
+    later: servers.Valkey, come_back: Callable[[servers.Valkey], None]
+) -> None:
+    ended: list[bool] = []
+    before = {thread.ident for thread in threading.enumerate()}
+    url = later.url(role=Role.DECIDER)
+    own_user.check_user(url, Role.DECIDER, {}, lambda: ended.append(True))
+    (watch,) = (
+        t for t in threading.enumerate() if t.name == "store-user" and t.ident not in before
+    )
+    come_back(later)
+    watch.join(15)
+    assert not watch.is_alive()
+    assert not ended
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from decider.contracts import config, defaults, store
 from decider.contracts.config import Config, ListEntry, Override, Sampling
+from decider.contracts.sealed.outcomes import KEY_FILE
 from decider.contracts.vocabulary import Action
 from decider.store_users.roles import Role
 from tests.conftest import write_keys
@@ -90,6 +91,7 @@ def with_deciders(
             program = decider(folder, node, gateway, reads_credentials=reads_credentials)
             gateway.start(node, program)
         log = ["--log", str(gateway.log), "--valkey", store_url(Role.FEEDBACK)]
+        log += ["--outcomes-key", str(folder / "keys" / KEY_FILE)]
         gateway.start("feedback", [sys.executable, "-m", "decider.node.feedback", *log])
         for node in nodes:
             until(lambda node=node: is_healthy(gateway, node), node, START_S)

@@ -132,6 +132,17 @@ def test_outcomes_of_served_requests_reach_the_stream_within_seconds(whole: Whol
     one = told()[0]
     assert (one.app, one.service, one.named, one.status) == ("app-outcome", "search", "search", 500)
 
+    def learned() -> list[store.NodeStatus]:
+        beats = [whole.client.get(key) for key in whole.client.scan_iter(store.NODE_PREFIX + "*")]
+        found = [msgspec.msgpack.decode(beat, type=store.NodeStatus) for beat in beats]
+        assert all(status.outcomes == store.OutcomesStatus() for status in found)
+        return [s for s in found if any(load.feedback_age_s < 60.0 for load in s.services)]
+
+    # sealed by the program that sent them, and believed by all
+    until(
+        lambda: len(learned()) == len(list(whole.client.scan_iter(store.NODE_PREFIX + "*"))), "it"
+    )
+
 
 def test_a_log_is_played_through_the_gateway_and_its_busiest_client_is_slowed(
     whole: Whole, tmp_path: Path

@@ -213,7 +213,7 @@ def _headline(report: Fleet | None, items: Sequence[AttentionItem], lately: Mix)
 def _how(report: Fleet, lately: Mix, over: bool) -> str:
     """Say how the fleet runs; of several conditions, name the worst."""
     if not report.nodes:
-        return "No decider reports"
+        return "No decider’s report is believed" if report.unbelieved else "No decider reports"
     if report.engaged(OBSERVE_ONLY):
         return "Observing only, everything is admitted"
     if report.engaged(ALL_ML):
@@ -222,6 +222,7 @@ def _how(report: Fleet, lately: Mix, over: bool) -> str:
         return "Running without ML, the fallback limiter decides"
     if (
         report.lost
+        or report.doubts
         or report.without_ml
         or (report.unasked_share or 0.0) > guardrails.UNASKED_LIMIT
         or any(load.utilisation >= 1 and not load.late for load in report.services)

@@ -24,18 +24,18 @@ MOST_BYTES: Final = 8_192
 _PURPOSE: Final = b"sluice-profile-1"
 
 
+# Fields in front of the sealed part: those from before profiles were sealed. It stays behind them,
+# where deciders look for it, so newer fields are in the sealed part only.
+_PLAIN: Final = 10
+
+
 class ProfileError(Exception):
     """What the store holds is no profile that the console made."""
 
 
-class _Stored(Profile, array_like=True, frozen=True):
-    """A profile for older deciders, and the sealed one."""
-
-    sealed: bytes = b""
-
-
 _encode = msgspec.msgpack.Encoder().encode
-_decode_stored = msgspec.msgpack.Decoder(_Stored).decode
+_split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_decode_bytes = msgspec.msgpack.Decoder(bytes).decode
 _decode = msgspec.msgpack.Decoder(Profile).decode
 
 
@@ -45,14 +45,16 @@ def derive_key(token_key: bytes) -> bytes:
 
 
 def mark(key: bytes) -> str:
-    """Return a name of a key, by which a store filled with profiles of another one is known."""
-    return hashlib.sha256(key).hexdigest()[:16]
+    """Return a name of a key, by which a store filled with profiles of another one is known, or
+    with some that have no time.
+    """
+    return hashlib.sha256(b"dated" + key).hexdigest()[:16]
 
 
 def seal(profile: Profile, key: bytes) -> bytes:
     """Return a profile as bytes for the store."""
     sealed = codes.seal(_encode(profile), key)
-    return _encode(_Stored(**msgspec.structs.asdict(profile), sealed=sealed))
+    return _encode([*msgspec.structs.astuple(profile)[:_PLAIN], sealed])
 
 
 def unseal(data: bytes, key: bytes) -> Profile:
@@ -62,7 +64,10 @@ def unseal(data: bytes, key: bytes) -> Profile:
     if len(data) > MOST_BYTES:
         raise ProfileError(f"a profile has {len(data)} bytes, more than {MOST_BYTES}")
     try:
-        return _decode(codes.unseal(_decode_stored(data).sealed, key, MOST_BYTES))
+        sealed = _decode_bytes(_split(data)[_PLAIN])
+        return _decode(codes.unseal(sealed, key, MOST_BYTES))
+    except IndexError as error:
+        raise ProfileError("a profile is not believed: it is not sealed") from error
     except MALFORMED as error:
         raise ProfileError(f"a profile cannot be read: {error}") from error
     except SealError as error:

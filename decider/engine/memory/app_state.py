@@ -54,8 +54,9 @@ KEEP_KNOWN_S, KEEP_REFUSED_S = 3_600.0, 1_200.0
     QUOTA_OWN,  # what of QUOTA_LEFT and QUOTA_USED was the node's own share and not leased
     PLACES,  # repeats of refused requests for which a place is kept from RETRY_UNTIL on
     ACTIVE_MINUTES,  # minutes in which it sent anything, since it was first seen here
-) = range(15)
-N_CLOCK = 16  # one more than there are: a row is two cache lines
+    PROFILE_AT,  # when the console read what its profile says, by the profile's own time
+) = range(16)
+N_CLOCK = 16  # as many as there are: a row is two cache lines
 # What `observe` returns: the request repeats no refused one, repeats one too soon, or in time.
 FIRST_TRY, EARLY, IN_TIME = range(3)
 # Seconds by which a repeat may come before its time. Chosen: clients' clocks run apart by some 100
