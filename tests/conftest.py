@@ -137,19 +137,21 @@ def append_only_tables_can_be_emptied_between_tests() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def rows_of_a_test_are_audited(request: pytest.FixtureRequest, _django_db_helper) -> Iterator[None]:
+def rows_of_a_test_are_audited(request: pytest.FixtureRequest) -> Iterator[None]:
     """The database refuses rows that no entry of the audit log came with. A test that is rolled
     back gets one for what it stored by itself; one that commits brings its own (`audited`).
     """
+    if "db" not in request.fixturenames and not request.node.get_closest_marker("django_db"):
+        yield
+        return
     from django.db import connection
 
     from tests.audited import append_entry
 
+    # first: what is set up before this is torn down after it
+    request.getfixturevalue("_django_db_helper")
     yield
-    used = "db" in request.fixturenames or request.node.get_closest_marker("django_db")
-    if not used or not connection.in_atomic_block or connection.needs_rollback:
-        return
-    if connection.is_usable():
+    if connection.in_atomic_block and not connection.needs_rollback and connection.is_usable():
         append_entry()
 
 
