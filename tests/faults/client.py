@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -87,6 +88,12 @@ class SteadyClient:
     def sent(self, since: float, until: float = float("inf")) -> list[Request]:
         """Return the requests that were sent in a stretch of monotonic time and have ended."""
         return [one for one in list(self.requests) if since <= one.at < until]
+
+    def ask(self, app: str) -> Request:
+        """Send one request of an app by itself, which `sent` leaves out."""
+        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        with closing(line):
+            return self._ask(line, app)
 
     def _send(self, k: int) -> None:
         line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
