@@ -148,6 +148,7 @@ class Installation:
         self.manage("seed", "--apps", "20")
         self.manage("first_model")
         self.do(operator.SAMPLE_ALL)
+        self._cookie = self.do(operator.SIGN_IN)
         # on both cores; each decider would do so by itself, on one
         if not compile_ahead.is_compiled_ahead():
             compile_ahead.compile_ahead()
@@ -287,7 +288,6 @@ class Installation:
 
     def home(self) -> str:
         """Return the console's home page as a person sees it who is signed in."""
-        self._cookie = self._cookie or self.do(operator.SIGN_IN)
         line = http.client.HTTPConnection("127.0.0.1", self.ports["console"], timeout=20)
         with closing(line):
             line.request("GET", "/", headers={"cookie": self._cookie, "host": "localhost"})
