@@ -48,7 +48,7 @@ class Request(NamedTuple):
 
 @dataclass
 class SteadyClient:
-    """Threads that send RATE requests a second until told to stop."""
+    """Threads that send RATE requests a second while they are told to."""
 
     port: int
     signer: Signer
@@ -59,10 +59,10 @@ class SteadyClient:
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
+        """Start the threads, which send nothing before `resume`."""
         self._threads = [
             threading.Thread(target=self._send, args=(k,), daemon=True) for k in range(THREADS)
         ]
-        self._goes.set()
         for thread in self._threads:
             thread.start()
 
