@@ -46,12 +46,12 @@ class _Words(NamedTuple):
 
 WORDS: dict[Action, _Words] = {
     Action.DEFER: _Words(
-        "Too many requests",
+        "Not served now",
         "This request was not served now. Wait the number of seconds in retry_after, then send it"
         " again.",
     ),
     Action.BATCH: _Words(
-        "Too many single requests",
+        "Send these as one batch",
         "Ask for many items in one request, not one by one; or wait the number of seconds in"
         " retry_after, then send it again.",
     ),

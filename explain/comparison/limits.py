@@ -302,6 +302,8 @@ def _share(event: Event, see: dict[str, float], admitted: bool) -> _Row:
     limited = math.isfinite(fair)
     was, now, share = _loads(use, after, fair if limited else use)
     limit = f"{share} units/s" if limited else "none, demand fits"
+    if limited and fair == 0.0:
+        limit = "nothing, higher tiers took all"
     # If even six decimals read the same, a reader sees no excess.
     word = "over" if limited and use > fair and was != share else "within"
     return (
@@ -316,10 +318,12 @@ def _share(event: Event, see: dict[str, float], admitted: bool) -> _Row:
 
 
 def _loads(*loads: float) -> tuple[str, ...]:
-    """Return loads as text with one decimal; if one of them is too small for that, with as many
+    """Return loads as text with one decimal, or two where one of them is below ten, so that who
+    divides them gets what the headline says. If one is too small for that, return all with as many
     digits, two or more, as tell them apart.
     """
-    texts = units.told_apart(*loads, places=1)
+    small = any(0.0 < load < 10.0 for load in loads)
+    texts = units.told_apart(*loads, places=2 if small else 1)
     if any(0.0 < load < 0.05 for load in loads):
         for count in range(2, units.MOST_PLACES + 1):
             texts = tuple(units.digits(load, count) for load in loads)
@@ -331,7 +335,7 @@ def _loads(*loads: float) -> tuple[str, ...]:
 def _budget(
     event: Event, config: Config, signals: np.ndarray, see: dict[str, float], admitted: bool
 ) -> _Row:
-    left, label = see["error_budget_left"], "Wrong refusals it may still get"
+    left, label = see["error_budget_left"], "Error budget left, in wrong refusals"
     if math.isinf(left):
         return "budget", Stage.RERANK.label, label, "–", "none", "–", "within"
     rate, wrong = see["error_budget_rate"], 0.0 if event.risk is None else 1.0 - event.risk

@@ -139,12 +139,31 @@ def list_levels(
             return BATCH_SIZES if batchable and s[S["batchable"]] > 0.0 else _NONE
         # Half a percent shows as 0% or 1%, too little to give advice about.
         case "retries" | "errors":
-            # From the first whole percent below the one that is shown for the present share.
-            return np.arange(round(here * 100.0) - 1, -1, -1) / 100.0 if here > 0.005 else _NONE
+            return _lower_shares(name, here, x)
         # Only fewer paths than the entropy needs move it.
         case "paths":
             less = min(less, _least_paths(x) * (1.0 - LEAST_CHANGE))
     return _round_down(less, 1.0, whole=True)
+
+
+# Requests or answers below which only "none" is advised: 16% of three answers is no number of them.
+# Chosen: one more or less of ten moves a share by a tenth.
+_FEW = 10.0
+
+
+def _lower_shares(name: str, here: float, x: Levels) -> Levels:
+    """Return shares below `here` in whole percents, from the first below the one that is shown; 0
+    alone where it is a share of few.
+    """
+    if here <= 0.005:
+        return _NONE
+    if name == "retries":
+        whole = float(np.nan_to_num(x[F["rate_60s"]])) * 60.0
+    else:
+        whole = float(np.nan_to_num(x[F["client_errors_60s"]])) / here
+    if 0.0 < whole < _FEW:
+        return np.zeros(1)
+    return np.arange(round(here * 100.0) - 1, -1, -1) / 100.0
 
 
 def _waits_from(told: float) -> Levels:

@@ -402,7 +402,7 @@ def _describe(
     steady: bool = True,
 ) -> Way:
     changes = tuple(_change(case, name, level) for name, level in pulls)
-    price = float(case.s[S["service_price"]])
+    price = float(policy.price_for(case.s, policy.USE_ALL))
     said = text.describe_way(
         changes, case.event, case.batch, action, price=price, steady=steady, risk=risk
     )

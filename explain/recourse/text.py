@@ -59,8 +59,8 @@ def describe_way(
 ) -> WayText:
     """Return a way in words.
 
-    `batch` is the endpoint's batch form. `price` is the service's price; a way that waits counts on
-    it to fall. `steady` and `risk` are as in `search.Way`.
+    `batch` is the endpoint's batch form. `price` is the service's price for the request; a way that
+    waits counts on it to fall. `steady` and `risk` are as in `search.Way`.
     """
     short = _enumerate([_short(change) for change in changes])
     full = _enumerate([_full(change, batch) for change in changes])

@@ -44,8 +44,8 @@ class ReasonCode:
 
     less: float = 0.0
     """Risk points that other features of its cause took off: what it tells weighs so much more."""
-    slow: bool = False
-    """Whether it says that the app sent little or long ago."""
+    unexpected: bool = False
+    """Whether it says what most people would take for a sign of honesty, such as a low pace."""
     first: str = ""
     """The first sentence of `text`, without its full stop."""
 
@@ -134,15 +134,15 @@ def write_because(found: Sequence[ReasonCode], usual: Sequence[tuple[str, float]
 
 
 def _find_behaviour(found: Sequence[ReasonCode]) -> ReasonCode | None:
-    """Return the strongest further reason about behaviour; None where all hardly mattered. Slow
-    traffic is none that anyone could act on.
+    """Return the strongest further reason about behaviour; None where all hardly mattered. What
+    nobody expects to count against an app, such as a low pace, is nothing to act on.
     """
     return next(
         (
             reason
             for reason in found[1:]
             if _is_behaviour(reason)
-            and not reason.slow
+            and not reason.unexpected
             and reason.effect >= _ENOUGH * found[0].effect
         ),
         None,
@@ -188,14 +188,33 @@ def _write_one(sentence: str, *, counted: bool) -> str:
     return sentence
 
 
-# Reason codes that say that an app was slow, which nobody expects to count against it.
-_SLOW = frozenset(
+# Reason codes that nobody expects to count against an app: it sent little or long ago, asks for
+# little, has a good past, or its service is well.
+_UNEXPECTED = frozenset(
     f"{FEATURES[INDEX[name]].code}_{side}"
-    for name, side in (
-        *((name, "LOW") for name in ("rate_1s", "rate_10s", "rate_60s", "cost_rate_60s")),
-        *((f"pace_over_{whose}", "LOW") for whose in ("tier", "tenant", "own_hours", "own_days")),
-        ("seconds_since_last", "HIGH"),
+    for side, names in (
+        (
+            "LOW",
+            (
+                *("rate_1s", "rate_10s", "rate_60s", "cost_rate_60s", "request_cost"),
+                *(
+                    "pace_over_tier",
+                    "pace_over_tenant",
+                    "pace_over_own_hours",
+                    "pace_over_own_days",
+                ),
+                *("burst_ratio", "payload_mean_60s", "payload_now", "write_share_60s"),
+                *("write_share_600s", "quota_used", "quota_pace", "tenant_share"),
+                *("cohort_prior", "abuse_history", "chargeback_history"),
+                *("service_utilisation", "service_latency_ratio", "service_error_share"),
+            ),
+        ),
+        (
+            "HIGH",
+            ("seconds_since_last", "seconds_since_first", "app_age", "false_throttle_history"),
+        ),
     )
+    for name in names
 )
 
 
@@ -218,18 +237,23 @@ def _tell(k: int, fall: Waterfall) -> ReasonCode:
     usual = None if fall.typical is None else fall.typical[k]
     high = is_high(k, value, fall.typical)
     shown = format_value(feature, value)
-    told = f"{shown}{_write_few(feature, value, fall)}"
+    told = f"{shown}{_write_few(feature, fall)}"
     sentence = (feature.high if high else feature.low).format(value=told)
     if shown == "1":
         sentence = _write_one(sentence, counted=feature.unit == "count")
     first = sentence.split(". ")[0].rstrip(".")
     if usual is not None and usual == usual:
-        sentence += f" Usual in training: {format_value(feature, usual)}."
+        known = format_value(feature, usual)
+        # "not verified, usual yes" reads as its opposite
+        told_usual = {"yes": "verified", "no": "not verified"}.get(known, known)
+        sentence += f" Usual in training: {told_usual}."
     code = code_of(feature, high=high)
-    if slow := code in _SLOW:
-        sentence += " The model counts slow traffic against it here."
+    if unexpected := code in _UNEXPECTED:
+        sentence += " The model counts that against it here."
     effect = fall.effect(fall.contributions[k])
-    return ReasonCode(code, sentence, effect, feature, value, usual, slow=slow, first=first)
+    return ReasonCode(
+        code, sentence, effect, feature, value, usual, unexpected=unexpected, first=first
+    )
 
 
 # Requests or answers below which a share is told in numbers as well. Chosen: one more or less then
@@ -237,15 +261,61 @@ def _tell(k: int, fall: Waterfall) -> ReasonCode:
 _FEW = 10.0
 
 
-def _write_few(feature: Feature, value: float, fall: Waterfall) -> str:
+def _write_few(feature: Feature, fall: Waterfall) -> str:
     """Return " (of about 3)" for a share of few requests or answers; "" for any other feature."""
-    if feature.name not in COUNTED or not value > 0.0:
-        return ""
-    count = float(fall.values[INDEX[COUNTED[feature.name]]])
-    # NaN is unknown, and fails this
-    if not 0.0 < count < _FEW * value:
-        return ""
-    return f" (of about {max(1, round(count / value))})"
+    count = _count_behind(feature.name, fall.values)
+    return f" (of about {max(1, round(count))})" if 0.0 < count < _FEW else ""
+
+
+# Shares of an app's requests, with the pace over the same span and the span's seconds.
+_OF_REQUESTS = {
+    "write_share_60s": ("rate_60s", 60.0),
+    "write_share_600s": ("rate_600s", 600.0),
+    "sign_in_share_600s": ("rate_600s", 600.0),
+}
+# Shares of an app's answers that have a count beside them, by span: any of them that is not zero
+# tells how many answers there were.
+_OF_ANSWERS = {
+    "60s": tuple(
+        (share, COUNTED[share])
+        for share in (
+            "client_error_share_60s",
+            "auth_error_share_60s",
+            "not_found_share_60s",
+            "payment_error_share_60s",
+        )
+    ),
+    "600s": (
+        ("client_error_share_600s", "client_errors_600s"),
+        ("unusual_answer_share_600s", "unusual_answers_600s"),
+    ),
+}
+# Shares of an app's answers that have no count of their own.
+_UNCOUNTED = frozenset(
+    {"error_share_60s", "server_error_share_60s", "auth_error_share_600s", "not_found_share_600s"}
+)
+
+
+def _count_behind(name: str, values: Sequence[float]) -> float:
+    """Return the requests or answers of which the feature `name` is a share; 0 where the record
+    does not tell, and for any other feature. `values`: in registry order.
+    """
+    if name in _OF_REQUESTS:
+        pace, span = _OF_REQUESTS[name]
+        found = float(values[INDEX[pace]]) * span
+        return found if found > 0.0 else 0.0
+    span_of = name.rpartition("_")[2]
+    pairs: Sequence[tuple[str, str]] = ()
+    if name in COUNTED:
+        pairs = ((name, COUNTED[name]),)
+    elif name in _UNCOUNTED or name in dict(_OF_ANSWERS.get(span_of, ())):
+        pairs = _OF_ANSWERS[span_of]
+    for share, count in pairs:
+        part, some = float(values[INDEX[share]]), float(values[INDEX[count]])
+        # NaN is unknown, and fails this
+        if part > 0.0 and some > 0.0:
+            return some / part
+    return 0.0
 
 
 def write_clause(reason: ReasonCode) -> str:
@@ -303,8 +373,8 @@ def _list_spans(feature: Feature, others: Sequence[ReasonCode]) -> str:
 
 def _write_alone(reason: ReasonCode) -> str:
     first = reason.first or reason.text.split(". ")[0].rstrip(".")
-    slow = ", and the model counts slow traffic against it here" if reason.slow else ""
-    return f"{first[0].lower()}{first[1:]}{_compare(reason)}{slow}"
+    odd = ", which the model counts against it here" if reason.unexpected else ""
+    return f"{first[0].lower()}{first[1:]}{_compare(reason)}{odd}"
 
 
 def _compare(reason: ReasonCode) -> str:

@@ -300,10 +300,7 @@ RECEIPT = "AX_" + "r" * 60
         (f"Reference: {ID}", ID),
         (f"sluice-decision: {ID}", ID),
         (
-            (
-                f'{{"title": "Too many requests", "status": 429, "decision": "{ID}",'
-                ' "retry_after": 4}'
-            ),
+            (f'{{"title": "Not served now", "status": 429, "decision": "{ID}", "retry_after": 4}}'),
             ID,
         ),
         (

@@ -187,7 +187,7 @@ def test_the_api_error_has_the_members_of_the_response() -> None:
     body = json.loads(customer.write_texts(a_case(batch="POST /v2/orders:batchGet")).api)
     assert body | {"detail": ""} == {
         "type": "urn:sluice:problem:defer",
-        "title": "Too many requests",
+        "title": "Not served now",
         "status": 429,
         "detail": "",
         "decision": "dec_" + "0a" * 16,

@@ -46,8 +46,8 @@ def test_every_feature_that_tells_a_reason_is_named() -> None:
     assert write_because([three]).endswith("; by distinct_sources_60s; and by distinct_tokens_60s")
 
 
-def test_slow_traffic_is_no_behaviour_to_act_on() -> None:
-    slow = replace(reason("rate_60s", 0.2), slow=True)
+def test_what_nobody_expects_to_count_against_an_app_is_nothing_to_act_on() -> None:
+    slow = replace(reason("rate_60s", 0.2), unexpected=True)
     assert write_because([reason("abuse_history", 0.5), slow]) == "because by abuse_history"
     assert "by rate_10s" in write_because(
         [reason("abuse_history", 0.5), slow, reason("rate_10s", 0.2)]

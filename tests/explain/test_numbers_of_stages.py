@@ -80,14 +80,14 @@ BUCKET = (
 ASKED = " Quick score {cheap}; the model is asked from {from}."
 RERANKED = (
     "{load}% of capacity[, price {price}][, no price].[ Tenant at {share} × its fair share.]"
-    "[ {budget} wrong refusals left in its budget.]"
+    "[ Error budget left: {budget} wrong refusals.]"
     "[ It waited as it was told, so a place was kept for it.]"
 )
 TRACE = {
     Stage.GUARD: (
         *(f"{info.text[:1].upper()}{info.text[1:]}." for info in REASONS.values() if info.text),
-        "The daily quota is not used up: this decider holds {left} request[s] of the app’s {quota}"
-        " a day. No list or compliance rule.",
+        "The daily quota of {quota} requests is not used up: this decider has {left} request[s] of"
+        " it in hand. No list or compliance rule.",
     ),
     Stage.OVERRIDE: (
         "Guard had settled it.",
@@ -158,7 +158,11 @@ LIMITS = {
         " [which had waited as told][as all demand of its tier and those above fits]]",
         "–",
     ),
-    "share": ("{use} units/s", "[{fair} units/s][none, demand fits]", "{used} units/s"),
+    "share": (
+        "{use} units/s",
+        "[{fair} units/s][none, demand fits][nothing, higher tiers took all]",
+        "{used} units/s",
+    ),
     "budget": (
         "[{budget}][–]",
         "[none][{promise}[; this refusal takes {takes}, its chance of being wrong]"
@@ -225,7 +229,7 @@ def holds(one: Recorded, row: limits.Limit, cut: float | None) -> None:
             over = as_number(row.before) >= as_number(shown["cut"])
             assert over == (row.word == "over") == (e.risk >= cut), told
         case "share" if math.isfinite(seen["tenant_fair_share"]):
-            use, fair = (row.before.split()[0], row.limit.split()[0])
+            use, fair = (row.before.split()[0], row.limit.split()[0].replace("nothing,", "0"))
             assert same_order(use, fair, seen["tenant_usage"], seen["tenant_fair_share"]), told
         case "value" if e.value is not None:
             assert same_order(row.before, row.limit.split()[0], e.value, seen["prior_value"]), told
@@ -332,6 +336,11 @@ def test_every_number_of_the_opening_is_in_the_record(everything) -> None:
         opening = told.verdict.partition(" because ")[0] + " because"
         check([ACT], opening, true)
         found[check_lead(one, told.lead, true)] += 1
+        # the heading of its reasons says the same
+        if "played no part" in told.lead:
+            assert not verdict.risk_mattered(one.decision, marks)
+        elif "at or above" in told.lead:
+            assert verdict.risk_mattered(one.decision, marks)
     assert all(found[pattern] for pattern in (LEAD[0], *LEAD[2:]))
 
 

@@ -203,21 +203,26 @@ def test_a_sentence_about_one_is_in_the_singular(name: str, says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "usual", "slow"),
+    ("name", "value", "usual", "unexpected"),
     [
         ("rate_60s", 0.05, 0.14, True),
         ("seconds_since_last", 5.0, 1.0, True),
         ("rate_60s", 0.5, 0.14, False),
         ("seconds_since_last", 0.1, 1.0, False),
         ("distinct_paths_60s", 1.0, 3.0, False),
+        ("cohort_prior", 0.05, 0.13, True),
+        ("cohort_prior", 0.3, 0.13, False),
+        ("app_age", 900.0, 200.0, True),
+        ("app_age", 3.0, 200.0, False),
     ],
 )
-def test_slow_traffic_as_a_reason_is_said_to_count_against_it(name, value, usual, slow) -> None:
+def test_a_sign_of_honesty_as_a_reason_is_said_to_count_against_the_app(
+    name, value, usual, unexpected
+) -> None:
     (found,) = reason_codes.rank_reasons(fall([usual] * N_FEATURES, value, **{name: 1.0}))
-    assert ("The model counts slow traffic against it here." in found.text) == slow
-    assert (
-        "and the model counts slow traffic against it here" in reason_codes.write_clause(found)
-    ) == slow
+    assert ("The model counts that against it here." in found.text) == unexpected
+    clause = reason_codes.write_clause(found)
+    assert (", which the model counts against it here" in clause) == unexpected
 
 
 @pytest.mark.parametrize(
@@ -243,3 +248,37 @@ def test_a_share_of_few_is_told_in_numbers_too(share: float, count: float, says:
     )
     assert found.text.startswith(says)
     assert found.shown_value == f"{share:.0%}"
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "says"),
+    [
+        # one of the two requests of ten minutes
+        ("sign_in_share_600s", {"rate_600s": 2 / 600}, "50% (of about 2) of ten minutes' requests"),
+        ("write_share_600s", {"rate_600s": 4 / 600}, "50% (of about 4) of ten minutes' requests"),
+        ("write_share_60s", {"rate_60s": 6 / 60}, "50% (of about 6) of its requests"),
+        ("sign_in_share_600s", {"rate_600s": 10 / 600}, "50% of ten minutes' requests"),
+        (
+            "auth_error_share_600s",
+            {"client_error_share_600s": 1.0, "client_errors_600s": 2.0},
+            "50% (of about 2) of ten minutes' answers",
+        ),
+        (
+            "server_error_share_60s",
+            {"not_found_share_60s": 0.25, "not_found_60s": 1.0},
+            "50% (of about 4) of the last minute's answers",
+        ),
+        ("server_error_share_60s", {}, "50% of the last minute's answers"),
+    ],
+)
+def test_every_share_of_few_is_told_in_numbers_too(name, known, says) -> None:
+    values = np.zeros(N_FEATURES, np.float32)
+    values[INDEX[name]] = 0.5
+    for of, value in known.items():
+        values[INDEX[of]] = value
+    contributions = np.zeros(N_FEATURES)
+    contributions[INDEX[name]] = 1.0
+    (found,) = reason_codes.rank_reasons(
+        waterfall.build_waterfall(-1.0, contributions, values, [0.0] * N_FEATURES, SAME)
+    )
+    assert found.text.startswith(says)

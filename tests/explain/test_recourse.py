@@ -374,6 +374,19 @@ def levels_of(case, name: str, told: float = 0.0) -> list[float]:
     return list(found.tolist())
 
 
+def test_of_few_answers_or_requests_only_none_is_advised() -> None:
+    case = a_case()
+    case.x[F["client_error_share_60s"]] = 1 / 3
+    case.x[F["client_errors_60s"]] = 1.0
+    assert levels_of(case, "errors") == [0.0]
+    case.x[F["client_errors_60s"]] = 10.0  # of thirty
+    assert len(levels_of(case, "errors")) > 30
+    case.x[F["refused_share_60s"]], case.x[F["rate_60s"]] = 0.5, 4 / 60
+    assert levels_of(case, "retries") == [0.0]
+    case.x[F["rate_60s"]] = 40 / 60
+    assert len(levels_of(case, "retries")) == 50
+
+
 @pytest.mark.parametrize("share", [0.314, 0.316, 0.305, 0.0949, 0.02])
 def test_a_share_is_advised_below_the_one_that_is_shown(share: float) -> None:
     case = a_case()
