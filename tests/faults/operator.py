@@ -7,7 +7,7 @@ import msgspec
 from control.audit.actors import SYSTEM
 from control.config import changes
 from decider.contracts import config as documents
-from decider.contracts.config import Config, ListEntry, ModelRef, Sampling
+from decider.contracts.config import Config, ListEntry, ModelRef, Sampling, Switch
 
 def edit(old: Config) -> Config:
     return {new}
@@ -46,10 +46,11 @@ def use_model(digest: str) -> str:
 
 
 def set_quota(requests: int) -> str:
-    """Return the text that gives every app a daily quota, and a rate that never stops it."""
+    """Return the text that gives every app a daily quota, and nothing else that stops it."""
     plan = f"quota_per_day={requests}, rate=1000, burst=10_000"
     tiers = f"[msgspec.structs.replace(t, {plan}) for t in old.tiers]"
-    return change(f"msgspec.structs.replace(old, tiers={tiers})")
+    switches = "[*old.switches, Switch('all_ml')]"
+    return change(f"msgspec.structs.replace(old, tiers={tiers}, switches={switches})")
 
 
 def go_back(version: int) -> str:
