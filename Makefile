@@ -34,7 +34,7 @@ else
 	@$(KEEP_BYTECODE) SLUICE_TESTS=slow $(WITH) --dev python -m pytest -q
 endif
 
-# the faults that last, and a million random messages of each kind
+# the faults that last 15 s (tests/faults), and a million random messages of each kind
 test-long: export SLUICE_RANDOM_MESSAGES := 1000000
 test-long: python ## run all tests, also those that take long; an hour or more
 	@$(KEEP_BYTECODE) SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto --dist worksteal

@@ -382,12 +382,16 @@ def _ml(fleet: Fleet) -> list[AttentionItem]:
 
 
 def _without_ml(node: NodeStatus) -> AttentionItem:
-    why = _first_up(ML_STATE_TEXT[MlState(node.ml_state)])
+    state = MlState(node.ml_state)
+    why = _first_up(ML_STATE_TEXT[state])
+    # the model is asked all the same, as other requests may get a score
+    bad = state == MlState.BAD_SCORE
+    where = "where it gives none" if bad else "there"
     return AttentionItem(
         80,
         "alert",
-        f"ML is off on {node.node}",
-        f"{why}; the fallback limiter decides there.",
+        f"ML fails on {node.node}" if bad else f"ML is off on {node.node}",
+        f"{why}; the fallback limiter decides {where}.",
         "ML",
         "propagation",
     )

@@ -65,6 +65,12 @@ LABELS = (
 
 # Time of the last answer that this process got from Valkey: no element, or one. A list, so that any
 # thread can replace its content; where two do so at once, either time is right to the second.
+# Why no decider asks its model, in two words.
+_WITHOUT_ML = {
+    MlState.NO_MODEL: "no model",
+    MlState.LATE: "too late",
+    MlState.BAD_SCORE: "no usable score",
+}
 _last_known: list[datetime] = []
 
 
@@ -114,9 +120,7 @@ def _ml(fleet: fleets.Fleet) -> Cell:
     # one decider without ML degrades its share of the traffic; all of them are an incident
     off = fleet.without_ml
     if len(off) == len(fleet.nodes):
-        why = {MlState.NO_MODEL: "no model", MlState.LATE: "too late"}.get(
-            MlState(off[0].ml_state), ""
-        )
+        why = _WITHOUT_ML.get(MlState(off[0].ml_state), "")
         return Cell(label, href, "bad", "Off, fallback limiter", why, bad=True)
     if off:
         return Cell(label, href, "warn", "Live", f"off on {len(off)} of {len(fleet.nodes)}")

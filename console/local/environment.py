@@ -119,7 +119,7 @@ def parse_database_url(url: str) -> dict[str, Any]:
 
 def _describe_database(parts: dict[str, Any]) -> dict[str, Any]:
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "console.local.postgres",
         "NAME": parts.pop("dbname", "sluice"),
         "USER": parts.pop("user", ""),
         "PASSWORD": parts.pop("password", ""),

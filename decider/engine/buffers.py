@@ -73,7 +73,7 @@ ANSWER_FORMAT = "<16sqqqdqqqd88x"
 WANTS_LEASE, WANTS_PROFILE = 1, 2
 
 # places in Batch.serial
-NEXT_ID, TAILS_LEFT, NO_SOURCE, N_SERIAL = range(4)
+NEXT_ID, TAILS_LEFT, NO_SOURCE, BAD_SCORES, N_SERIAL = range(5)
 # columns of Batch.world (float64): what holds for the whole batch
 W_ML, W_OBSERVE, W_QUOTA_SHARE, W_PRIOR_VALUE, W_LEASE_WAIT, W_SKEW = range(6)
 # and how unknown apps are treated (a TREAT_ value), and the bucket that all of them share

@@ -28,6 +28,7 @@ from decider.engine import (
 )
 from decider.engine.answers import ratelimit, waits
 from decider.engine.buffers import (
+    BAD_SCORES,
     K_KEPT,
     NO_SOURCE,
     TREAT_PLAN,
@@ -319,6 +320,7 @@ def settle(table: np.ndarray, count: int, now: float) -> int:
             answer["ranked"] = 0
         elif not (0.0 <= batch.scores[i, 2] <= 1.0 and 0.0 <= batch.scores[i, 3] <= 1.0):
             sig[p.S_ML] = ML_BAD_SCORE
+            batch.serial[BAD_SCORES] += 1
             batch.scores[i, :] = np.nan
             answer["ranked"] = 0
         action, stage, reason, wait = p.decide(

@@ -22,7 +22,7 @@ from decider.contracts.event import MOST_NAME, REPLAY_NODE
 from decider.contracts.files import write_atomically
 from decider.contracts.requests import CheckRequest, Outcome
 from decider.contracts.store import Profile
-from decider.contracts.vocabulary import Action, MlState
+from decider.contracts.vocabulary import Action
 from decider.doors.addresses import Address, read_address
 from decider.doors.secret_keeper import SecretFileError, SecretKeeper
 from decider.engine import kernels
@@ -308,7 +308,7 @@ class Decider:
             "node": self.engine.node,
             "config_version": self.keeper.version,
             "model": self.engine.model.digest if self.engine.model else "",
-            "ml_state": MlState(self.engine.ml_state(now)).name.lower(),
+            "ml_state": self.store_sync.ml_state(now).name.lower(),
             "error": self.keeper.model_error or self.keeper.last_error,
         }
 
@@ -340,6 +340,7 @@ class Decider:
             "sluice_duty_faults_total": ("counter", self.store_sync.faults.count),
             "sluice_decision_p99_seconds": ("gauge", status.latency_p99_us / 1e6),
             "sluice_clock_steps_total": ("counter", self.engine.clock.steps),
+            "sluice_bad_scores_total": ("counter", self.store_sync.bad_scores),
             "sluice_unknown_sources_total": ("counter", self.engine.batch.serial[NO_SOURCE]),
             "sluice_unknown_paths_total": ("counter", status.routing.unknown_paths),
             "sluice_unknown_services_total": ("counter", status.routing.unknown_services),

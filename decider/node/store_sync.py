@@ -27,6 +27,8 @@ from decider.contracts.sealed import profiles, told
 from decider.contracts.sealed.codes import SealError
 from decider.contracts.sealed.profiles import ProfileError
 from decider.contracts.store import NodeStatus, Profile, TimelyStatus
+from decider.contracts.vocabulary import MlState
+from decider.engine.buffers import BAD_SCORES
 from decider.engine.engine import Engine
 from decider.engine.shared.peers import MOST_PEERS, REPORT_S
 from decider.node import commands
@@ -38,6 +40,7 @@ from decider.node.lease_ledger import LeaseLedger
 from decider.node.leasing import Leasing
 from decider.node.outcome_intake import OutcomeIntake
 from decider.node.routing_watch import RoutingWatch
+from decider.scoring.score_watch import ScoreWatch
 
 # Pauses of the duties, seconds, all chosen. Push: before subscribing again when a connection broke.
 # Poll: a lost push delays a kill switch by this much. Flush: the live tail shows decisions this
@@ -114,6 +117,7 @@ class StoreSync:
         self.rejected = 0
         """Profiles and outcomes that were ignored since the start."""
         self.faults = Faults()
+        self._scores = ScoreWatch()
 
     @property
     def events_sampled(self) -> int:
@@ -416,7 +420,7 @@ class StoreSync:
             started_at=self.started_at,
             config_version=engine.config.version if engine.config else 0,
             model=engine.model.digest if engine.model else "",
-            ml_state=int(engine.ml_state(now)),
+            ml_state=int(self.ml_state(now)),
             decisions=int(engine.sample.counts.sum()),
             by_action=engine.sample.counts.tolist(),
             events_sent=self.events_sent,
@@ -441,6 +445,17 @@ class StoreSync:
             outcomes=self.outcomes.status(),
             **self._fleet_status(),
         )
+
+    @property
+    def bad_scores(self) -> int:
+        """Scores of the model since the start that were no numbers between 0 and 1."""
+        return int(self.engine.batch.serial[BAD_SCORES])
+
+    def ml_state(self, now: float) -> MlState:
+        """Return how ML fares, as the heartbeat tells it. `now`: unix seconds."""
+        engine = self.engine
+        model = engine.model.digest if engine.model else ""
+        return self._scores.ml_state(engine.ml_state(now), self.bad_scores, model, time.monotonic())
 
     def _fleet_status(self) -> dict[str, Any]:
         """Return what the heartbeat says of the other deciders."""

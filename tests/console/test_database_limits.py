@@ -18,14 +18,16 @@ from django.urls import reverse
 
 from console import celery
 from console.frame.log_lines import OwnFaults
-from console.local import database, environment, programs
-from console.local.database import LIMITS, Process
+from console.local import database, environment, programs, servers
+from console.local.database import CONNECT_S, LIMITS, Process
+from console.local.postgres.base import ANSWER_S
 from console.pages.home import page as home_page
 from control import patience
 from control.audit import tokens
 from control.models import AppNote
 from decisions.store import partitions
 from tests.console.one_app import APP
+from tests.faults.wire import Wires
 from tests.pages import shown
 from tests.test_architecture import ROOT
 
@@ -60,6 +62,31 @@ def test_each_kind_of_process_has_all_limits_on_the_live_database(process, as_pr
     assert [found[name] for name in LIMITED] == [1000 * seconds for seconds in wanted]
     assert name == f"sluice-{process}"
     assert 0 < limits.lock_s < limits.statement_s
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_kept_connection_to_a_server_that_says_nothing_is_given_up_soon() -> None:
+    described = connection.settings_dict
+    wires, near = Wires(), servers.free_port()
+    wires.lay("console>postgres", near, int(described["PORT"]))
+    mend = threading.Timer(ANSWER_S + CONNECT_S + 2.0, wires.mend, ["console>postgres"])
+    kept = connection.copy()
+    kept.settings_dict = {**described, "PORT": str(near), "CONN_HEALTH_CHECKS": True}
+    try:
+        with kept.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        assert kept.is_usable()
+        wires.freeze("console>postgres")
+        # so that who waits for ever fails here, and does not hang
+        mend.start()
+        # as at the begin of a request
+        kept.close_if_unusable_or_obsolete()
+        with pytest.raises(OperationalError), kept.cursor():
+            pass
+    finally:
+        mend.cancel()
+        kept.close()
+        wires.close()
 
 
 @pytest.mark.django_db

@@ -47,6 +47,13 @@ def test_ml_off_on_one_decider_says_on_how_many(publish, beat) -> None:
     assert (cells()["ML ranking"].text, cells()["ML ranking"].more) == ("Live", "off on 1 of 2")
 
 
+def test_ml_without_usable_scores_says_so(publish, beat) -> None:
+    publish(model=MODEL)
+    beat(ml_state=int(MlState.BAD_SCORE))
+    ml = cells()["ML ranking"]
+    assert (ml.text, ml.more) == ("Off, fallback limiter", "no usable score")
+
+
 def test_the_time_added_and_what_got_no_decision_are_the_gateways_figures(beat, gateway) -> None:
     beat(latency_p99_us=3_600.0)
     assert cells()["Time added, p99"].text == "Not measured"

@@ -19,7 +19,7 @@ from decider.contracts.signals import N_SIGNALS, unpack
 from decider.contracts.store import Profile
 from decider.contracts.vocabulary import Action, MlState, Reason, Stage, Tier
 from decider.engine import kernels
-from decider.engine.buffers import WAITS
+from decider.engine.buffers import BAD_SCORES, WAITS
 from decider.engine.engine import APPS_PER_SOURCE, Engine
 from decider.engine.known_apps import table as known_apps
 from decider.engine.memory import app_state, retries, source_table, usual
@@ -219,6 +219,7 @@ def test_a_model_that_answers_nan_leaves_the_decision_to_the_fallback() -> None:
         answer = ask(made, NOW)[0]
         assert answer.stage == Stage.FALLBACK
         assert made.take_events()[0].ml_state == MlState.BAD_SCORE
+        assert made.batch.serial[BAD_SCORES] == 1
     finally:
         del made.model.score_into  # type: ignore[union-attr]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -47,7 +48,7 @@ class Request(NamedTuple):
 
 @dataclass
 class SteadyClient:
-    """Threads that send RATE requests a second until told to stop."""
+    """Threads that send RATE requests a second while they are told to."""
 
     port: int
     signer: Signer
@@ -58,10 +59,10 @@ class SteadyClient:
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self) -> None:
+        """Start the threads, which send nothing before `resume`."""
         self._threads = [
             threading.Thread(target=self._send, args=(k,), daemon=True) for k in range(THREADS)
         ]
-        self._goes.set()
         for thread in self._threads:
             thread.start()
 
@@ -87,6 +88,12 @@ class SteadyClient:
     def sent(self, since: float, until: float = float("inf")) -> list[Request]:
         """Return the requests that were sent in a stretch of monotonic time and have ended."""
         return [one for one in list(self.requests) if since <= one.at < until]
+
+    def ask(self, app: str) -> Request:
+        """Send one request of an app by itself, which `sent` leaves out."""
+        line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        with closing(line):
+            return self._ask(line, app)
 
     def _send(self, k: int) -> None:
         line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)

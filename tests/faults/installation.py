@@ -5,6 +5,7 @@ folder of its own, under the same supervisor, with a wire at each connection tha
 from __future__ import annotations
 
 import dataclasses
+import html
 import http.client
 import json
 import os
@@ -13,10 +14,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import psutil
@@ -26,42 +29,62 @@ import redis
 
 from console.local import embedded, gateway, programs, servers
 from console.local.supervisor import Program, Supervisor
+from decider import compile_ahead
+from decider.contracts import config as configs
 from decider.contracts import store
+from decider.contracts.config import Config
 from decider.contracts.files import write_atomically
-from decider.contracts.store import GatewayStatus, NodeStatus
+from decider.contracts.store import AgentStatus, GatewayStatus, IngestStatus, NodeStatus
+from decider.doors.unix_client import UnixConnection
 from decider.gateway import envoy as envoy_rules
 from decider.gateway.rules import Held
 from decider.store_users.roles import Role
 from learning.traffic import tokens
 from learning.traffic.tokens import Signer
-from tests.faults import stepping
+from tests.faults import operator, small_disk, stepping
 from tests.faults.client import PREFIX, SteadyClient
 from tests.faults.wire import Wires
-from tests.gateway.running import until
 from tests.servers import PATIENT
 
+Status = TypeVar("Status", AgentStatus, GatewayStatus, IngestStatus, NodeStatus)
 # The parts that faults happen to; `up` runs a few more.
-PARTS = (*programs.DECIDERS, "envoy", "feedback", "ingest", "worker", "beat", "console")
-# Started, but not broken: the others need them.
-BESIDE = ("services", "gateway-agent", "console-switches", "console-front")
-# Seconds. A decider whose code is not compiled yet needs a while.
-START_S = 240.0
-# Bytes of the disk of all parts. Chosen: several times what a new installation and its log need.
-DISK_BYTES = 600_000_000
-# Bytes written at once to fill it. Chosen: a page, so that no part finds room for one.
-BALLAST_STEP = 1 << 12
-# Keeps every decision, so that each one that a client was told of must be stored.
-SAMPLE_ALL = """
-import msgspec
-from control.audit.actors import SYSTEM
-from control.config import changes
-from decider.contracts.config import Sampling
-changes.make_version(
-    by=SYSTEM, reason="every decision is kept", action="config.test", subject="sampling",
-    summary="kept every decision",
-    edit=lambda old: msgspec.structs.replace(old, sampling=Sampling(admit=1.0, refuse=1.0)),
+PARTS = (
+    *programs.DECIDERS,
+    *("envoy", "feedback", "gateway-agent", "ingest", "worker", "beat", "console", "console-front"),
 )
-"""
+# Started, but not broken: the others need it.
+BESIDE = ("services",)
+# Seconds in which a decider starts, whose code was compiled before. Chosen: ten times what it takes
+# on an idle machine.
+START_S = 120.0
+# Seconds for any other part. Chosen in the same way.
+PART_START_S = 60.0
+# Characters of the end of a log that are shown when its part does not start.
+SHOWN_LOG = 2000
+
+
+def _decoded(data: Any, kind: type[Status]) -> Status | None:
+    return msgspec.msgpack.decode(data, type=kind) if isinstance(data, bytes) else None
+
+
+class Account(NamedTuple):
+    """What became of the events that deciders sampled, summed up over their runs; the fields are
+    columns of `DeciderRun`, which says more.
+    """
+
+    dropped: int
+    sent: int
+    stored: int
+    buried: int
+    discarded: int
+    withheld: int
+    lost: int
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether all that were sent have arrived, and it is known where."""
+        where = self.stored + self.buried + self.discarded + self.withheld + self.lost
+        return self.sent == where
 
 
 class Installation:
@@ -86,6 +109,7 @@ class Installation:
         tokens.ensure_keys(var / "keys")
         signer = Signer(var / "keys" / tokens.KEY_FILE)
         self.client = SteadyClient(self.ports["gateway"], signer)
+        self._cookie = ""
 
     # ---- starting
 
@@ -123,15 +147,30 @@ class Installation:
         self.manage("migrate", "--verbosity", "0")
         self.manage("seed", "--apps", "20")
         self.manage("first_model")
-        self.manage("shell", "--no-imports", "-c", SAMPLE_ALL)
-        # in turn: the first fills the cache of compiled code for the other
-        for node in programs.DECIDERS:
-            self.supervisor.run(node)
-            until(lambda node=node: self.decider_answers(node), node, START_S)
+        self.do(operator.SAMPLE_ALL)
+        self._cookie = self.do(operator.SIGN_IN)
+        # on both cores; each decider would do so by itself, on one
+        if not compile_ahead.is_compiled_ahead():
+            compile_ahead.compile_ahead()
         self.supervisor.run(*PARTS, *BESIDE)
-        until(self.console_answers, "the console", 60)
-        until(self.ingests, "ingest", 60)
+        for node in programs.DECIDERS:
+            self.wait_for(node, partial(self.decider_answers, node), START_S)
+        self.wait_for("console", self.console_answers)
+        for part in ("ingest", "feedback", "gateway-agent"):
+            self.wait_for(part, lambda part=part: part not in self.silent(0.0))
         self.client.start()
+
+    def wait_for(self, part: str, true: Callable[[], bool], within_s: float = PART_START_S) -> None:
+        """Return as soon as `true()`. Fail with the last lines of the part's log when that takes
+        too long, or when the part does not stay up.
+        """
+        last = time.monotonic() + within_s
+        while not true():
+            with self.supervisor.asking() as they:
+                state = str(they.getProcessInfo(part)["statename"])
+            if state == "FATAL" or time.monotonic() > last:
+                pytest.fail(f"{part} is not up within {within_s} s: {state}\n{self.log_tail(part)}")
+            time.sleep(0.05)
 
     def _configure_gateways(self) -> None:
         sockets = programs.gateway_sockets(self.var)
@@ -171,6 +210,10 @@ class Installation:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def do(self, text: str) -> str:
+        """Run text in `manage.py shell`; return the last line that it printed."""
+        return self.manage("shell", "--no-imports", "-c", text).splitlines()[-1]
 
     def end(self) -> None:
         self.client.stop()
@@ -214,24 +257,20 @@ class Installation:
     def _step_file(self, node: str) -> Path:
         return self.var / "run" / f"{node}.step"
 
-    @contextmanager
-    def disk_full(self) -> Iterator[None]:
-        """Leave no byte free on the disk of all parts while the body runs."""
-        if not self.var.is_mount():
-            pytest.skip("only root can mount a small disk here, to fill it")
-        ballast = self.var / "ballast"
-        try:
-            with ballast.open("wb", buffering=0) as file, suppress(OSError):
-                while True:
-                    file.write(bytes(BALLAST_STEP))
-            yield
-        finally:
-            ballast.unlink()
-
     # ---- looking
 
     def decider_answers(self, node: str) -> bool:
         return programs.serves_page(programs.gateway_sockets(self.var)[node], "/healthz")
+
+    def line_to(self, node: str) -> UnixConnection:
+        """Return a connection to a decider itself, not over a wire."""
+        return UnixConnection(programs.gateway_sockets(self.var)[node], 5)
+
+    def alone(self, node: str) -> bool:
+        """Return whether a decider says that it hears of no other."""
+        with closing(self.line_to(node)) as line:
+            line.request("GET", "/metrics")
+            return b"sluice_decides_alone 1" in line.getresponse().read()
 
     def console_answers(self) -> bool:
         return programs.serves_page(self.ports["console"], "/login")
@@ -247,26 +286,61 @@ class Installation:
             return line.getresponse().status
         return 0
 
+    def home(self) -> str:
+        """Return the console's home page as a person sees it who is signed in."""
+        line = http.client.HTTPConnection("127.0.0.1", self.ports["console"], timeout=20)
+        with closing(line):
+            line.request("GET", "/", headers={"cookie": self._cookie, "host": "localhost"})
+            response = line.getresponse()
+            assert response.status == 200, response.status
+            return html.unescape(response.read().decode())
+
+    def document(self) -> Config:
+        """Return the document in the store. Raise ConfigError when it cannot be used."""
+        data: Any = self.store.get(store.CONFIG_KEY)
+        return configs.verify(data, configs.read_public_keys(self.var / "keys" / "config.pub"))
+
     def node(self, name: str) -> NodeStatus | None:
-        data = self.store.get(store.NODE_PREFIX + name)
-        return msgspec.msgpack.decode(data, type=NodeStatus) if isinstance(data, bytes) else None
+        return self._status(store.NODE_PREFIX + name, NodeStatus)
 
     def version_of(self, name: str) -> int:
-        """Return the config version by which a decider decides; 0 while it is silent."""
+        """Return the config version that a decider, or the gateway, holds to; 0 while it is
+        silent.
+        """
+        if name == "gateway":
+            agent = self._status(store.AGENT_PREFIX + name, AgentStatus)
+            return agent.version if agent else 0
         status = self.node(name)
         return status.config_version if status else 0
 
-    def gateway_status(self) -> GatewayStatus:
+    def _reported_at(self) -> dict[str, float]:
+        """Return when each part that reports through the store did so last, unix seconds."""
+        found = {name: self.node(name) for name in programs.DECIDERS}
+        found |= {"gateway-agent": self._status(store.AGENT_PREFIX + "gateway", AgentStatus)}
+        found |= {"ingest": self._status(store.INGEST_STATUS_KEY, IngestStatus)}
         every: Any = self.store.hvals(store.GATEWAYS_KEY)
-        return msgspec.msgpack.decode(next(iter(every)), type=GatewayStatus)
+        found |= {"feedback": _decoded(every[0] if every else None, GatewayStatus)}
+        return {name: status.at for name, status in found.items() if status is not None}
 
-    def ingests(self) -> bool:
-        return bool(self.store.exists(store.INGEST_STATUS_KEY))
+    def silent(self, since: float) -> list[str]:
+        """Return the parts that report through the store and did not since then (unix seconds)."""
+        reported = self._reported_at()
+        every = (*programs.DECIDERS, "gateway-agent", "ingest", "feedback")
+        return [name for name in every if reported.get(name, 0.0) <= since]
+
+    def _status(self, key: str, kind: type[Status]) -> Status | None:
+        return _decoded(self.store.get(key), kind)
 
     def stored(self) -> list[bytes]:
         """Return the ids of all stored decisions, doubles included."""
         with psycopg.connect(self.postgres.url(), connect_timeout=5) as line:
             return [row[0].bytes for row in line.execute("SELECT id FROM decisions_decision")]
+
+    def states(self, decisions: set[bytes]) -> list[tuple[int, int]]:
+        """Return the stage and the state of ML of each of these decisions, as they are stored."""
+        with psycopg.connect(self.postgres.url(), connect_timeout=5) as line:
+            rows = line.execute("SELECT id, stage, ml_state FROM decisions_decision")
+            return [(stage, ml) for key, stage, ml in rows if key.bytes in decisions]
 
     def scheduled(self) -> int:
         """Return how many tasks were put into Celery's queues since Valkey started."""
@@ -276,15 +350,12 @@ class Installation:
     def waiting_tasks(self) -> int:
         return int(self.store.llen(f"{store.CELERY_PREFIX}celery"))
 
-    def dropped(self) -> int:
-        """Return how many events the deciders that live dropped since their start, as they say."""
-        every = [self.node(name) for name in programs.DECIDERS]
-        return sum(one.events_dropped for one in every if one is not None)
-
-    def buried(self) -> int:
-        """Return how many batches were buried."""
-        found: Any = self.store.get(store.DEAD_COUNT_KEY)
-        return int(found or 0)
+    def account(self) -> Account:
+        """Return what became of all events that the deciders sampled."""
+        columns = ", ".join(f"coalesce(sum({name}), 0)::bigint" for name in Account._fields)
+        with psycopg.connect(self.postgres.url(), connect_timeout=5) as line:
+            row = line.execute(f"SELECT {columns} FROM decisions_deciderrun").fetchone()  # noqa: S608
+        return Account(*(row or ()))
 
     def log_end(self) -> int:
         return programs.access_log_path(self.var).stat().st_size
@@ -296,7 +367,7 @@ class Installation:
         return [line for line in lines if str(line.get("app")).startswith(PREFIX)]
 
     def log_tail(self, part: str) -> str:
-        return self.supervisor.log_path(part).read_text(errors="replace")[-2000:]
+        return self.supervisor.log_path(part).read_text(errors="replace")[-SHOWN_LOG:]
 
 
 @contextmanager
@@ -315,27 +386,13 @@ def _surroundings(var: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _own_disk(folder: Path) -> Iterator[None]:
-    """Put a small disk in the place of the folder, where that is allowed."""
-    kind = ["-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=0755", "tmpfs"]
-    may = os.geteuid() == 0 and shutil.which("mount")
-    done = may and subprocess.run(["mount", *kind, str(folder)], capture_output=True, check=False)
-    try:
-        yield
-    finally:
-        if done and done.returncode == 0:
-            # lazily: an orphan of a killed part may still hold a file
-            subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-@contextmanager
 def running() -> Iterator[Installation]:
     """A whole installation with its client, once all parts are up."""
     with ExitStack() as stack:
         # short, as paths of sockets are
         var = Path(tempfile.mkdtemp(prefix="sluice-faults-", dir="/tmp"))
         stack.callback(shutil.rmtree, var, ignore_errors=True)
-        stack.enter_context(_own_disk(var))
+        stack.enter_context(small_disk.mounted(var))
         servers.let_pass(var)
         stack.enter_context(_surroundings(var))
         it = Installation(var)

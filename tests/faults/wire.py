@@ -7,16 +7,11 @@ import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 # Where a part listens: a port of the loopback, or a Unix socket.
 Place = int | Path
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-class _Connection(NamedTuple):
-    near: asyncio.StreamWriter
-    far: asyncio.StreamWriter
 
 
 class Wire:
@@ -24,7 +19,7 @@ class Wire:
 
     def __init__(self, here: Place, there: Place) -> None:
         self.here, self.there = here, there
-        self._connections: set[_Connection] = set()
+        self._connections: list[list[asyncio.StreamWriter]] = []
         self._flows = asyncio.Event()
         self._flows.set()
         self._is_cut = False
@@ -57,22 +52,22 @@ class Wire:
         self._flows.set()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._flows.wait()
+        ends = [writer]
         try:
+            await self._flows.wait()
             far_reader, far_writer = await self._reach()
-        except OSError:
-            writer.transport.abort()
-            return
-        connection = _Connection(writer, far_writer)
-        self._connections.add(connection)
-        try:
-            await asyncio.gather(self._pump(reader, far_writer), self._pump(far_reader, writer))
-        except OSError:
+            ends.append(far_writer)
+            self._connections.append(ends)
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._pump(reader, far_writer))
+                both.create_task(self._pump(far_reader, writer))
+        except* OSError:
             pass
         finally:
-            self._connections.discard(connection)
-            for end in connection:
+            for end in ends:
                 end.transport.abort()
+            if ends in self._connections:
+                self._connections.remove(ends)
 
     async def _reach(self) -> Streams:
         if self._is_cut:
@@ -131,6 +126,8 @@ class Wires:
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
+        # what a broken connection leaves is cleared away in the next turns of the loop
+        await asyncio.sleep(0.05)
 
     def _each(self, names: Any, step: Callable[[Wire], Awaitable[None]]) -> None:
         for name in names:

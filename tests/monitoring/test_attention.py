@@ -200,6 +200,13 @@ def test_no_model_is_said_once_not_per_decider() -> None:
     assert titles(none) == ["No model is live"]
 
 
+def test_a_model_that_gives_no_usable_score_is_said_to_fail() -> None:
+    bad = status("d01", NOW, ml_state=int(MlState.BAD_SCORE))
+    (item,) = attention.find(Facts(replace(CALM, nodes=(bad, status("d02", NOW)))))
+    assert item.title == "ML fails on d01"
+    assert "no usable score; the fallback limiter decides where it gives none" in item.detail
+
+
 def test_ml_off_on_one_decider_says_why() -> None:
     late = replace(CALM, nodes=(status("d01", NOW, ml_state=int(MlState.LATE)), status("d02", NOW)))
     assert [i.detail for i in attention.find(Facts(late))] == [
