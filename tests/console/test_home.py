@@ -231,7 +231,7 @@ def test_a_refusal_found_wrong_is_a_lower_bound_of_the_false_throttle_rate(store
             reason="found wrong",
             source="api",
         )
-    assert "No refusal of this time" in compose(person, "sre").tiles[0].finding
+    assert "No refusal of this time" in compose(person, "policy_admin").tiles[0].finding
     d = Decision.objects.get(id=uuid.UUID(bytes=made[0].id))
     opened = disputes.open_dispute(
         d, by=Actor("Olu Ade", "olu@example.org", "Support"), reason="It was announced"
