@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import escape
 
+from console.pages.decision import page as decision_page
 from control.audit.actors import Actor
 from control.models import Look
 from decider.contracts.ids import format_decision_id
@@ -63,6 +64,7 @@ def test_everything_that_a_judge_needs_stands_above_the_verdict(signed_in, known
     order = [
         "Olu Ade says that a refusal of Order sync was wrong",
         "What happened",
+        "What is claimed",
         "Why",
         "What would have changed it",
         "Order sync, two minutes either side",
@@ -70,11 +72,10 @@ def test_everything_that_a_judge_needs_stands_above_the_verdict(signed_in, known
         "Other disputes of Order sync",
         "What was reported about Order sync",
         "Compared with peers of that hour",
-        "What is claimed",
         "Verdict",
     ]
     assert [text for text in found if text in order] == order
-    assert page.index('id="h-verdict"') < page.index('id="verdict-form"')
+    assert page.index('id="h-judge"') < page.index('id="verdict-form"')
     assert page.count("<h1") == 1
     assert "HTTP 429" in page
     assert "The batch was announced" in page
@@ -83,12 +84,23 @@ def test_everything_that_a_judge_needs_stands_above_the_verdict(signed_in, known
     assert Look.objects.filter(app=APP, what__startswith="dispute ").exists()
 
 
+def test_an_explanation_that_is_not_there_yet_is_asked_for(
+    signed_in, decision, monkeypatch
+) -> None:
+    monkeypatch.setattr(decision_page, "explained", lambda _: decision_page.Explained("pending"))
+    shown_page = page_of(signed_in("sre"), opened(decision))
+    assert f'hx-get="{reverse("ui-explanation", args=[decision.name])}?n=0"' in shown_page
+    # what comes back puts itself into these
+    assert 'id="why"' in shown_page
+    assert 'id="shap"' in shown_page
+
+
 def test_the_consequence_stands_beside_the_button(signed_in, decision) -> None:
     page = page_of(signed_in("sre"), opened(decision))
     assert 'aria-describedby="ve-means"' in page
     means = page.partition('id="ve-means"')[2].partition("</p>")[0]
     assert "A verdict can never be changed" in means
-    assert "counts as 4.0 refusals in the false-throttle rate" in re.sub(r"\s+", " ", means)
+    assert "counts as 4 refusals in the false-throttle rate" in re.sub(r"\s+", " ", means)
     assert "90 days" in means
 
 

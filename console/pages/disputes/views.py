@@ -164,6 +164,7 @@ def dispute(request: HttpRequest, number: int) -> HttpResponse:
             "d": shown.evidence.shown.d,
             "way": shown.evidence.way,
             "happened": shown.evidence.happened,
+            "polls": 0,
         }
     status = 422 if form.errors else 200
     return render(request, "decisions/dispute.html", context, status=status)
