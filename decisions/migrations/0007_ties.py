@@ -26,6 +26,10 @@ class Migration(migrations.Migration):
             name='receipt',
             field=models.CharField(blank=True, db_default='', default='', max_length=300),
         ),
+        migrations.AddIndex(
+            model_name='outcome',
+            index=models.Index(fields=['-stored_at', '-id'], name='outcome_stored'),
+        ),
         migrations.RemoveConstraint(model_name='outcome', name='outcome_is_about_something'),
         migrations.AddConstraint(
             model_name='outcome',
@@ -47,7 +51,7 @@ class Migration(migrations.Migration):
                 ('app', models.TextField(blank=True)),
                 ('decision', models.UUIDField(blank=True, null=True)),
                 ('state', models.CharField(choices=[('tied', 'Tied'), ('unknown', 'Unknown'), ('several', 'Several apps')], max_length=16)),
-                ('how', models.CharField(blank=True, choices=[('app', 'app id'), ('decision', 'decision'), ('receipt', 'receipt'), ('earlier', 'stored before ties were kept'), ('request', 'request id'), ('token', 'token digest')], max_length=16)),
+                ('how', models.CharField(blank=True, choices=[('app', 'app id'), ('decision', 'decision'), ('receipt', 'receipt'), ('earlier', 'an earlier version'), ('request', 'request id'), ('token', 'token digest')], max_length=16)),
                 ('occurred_at', models.DateTimeField()),
                 ('since', models.DateTimeField()),
                 ('tries', models.PositiveIntegerField(default=1)),

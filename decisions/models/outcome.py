@@ -98,6 +98,7 @@ class Outcome(models.Model):
                 fields=["token_digest"], condition=~Q(token_digest=""), name="outcome_token"
             ),
             models.Index(fields=["matured_at"], name="outcome_matured"),
+            models.Index(fields=["-stored_at", "-id"], name="outcome_stored"),
         ]
         constraints = [
             models.CheckConstraint(

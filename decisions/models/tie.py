@@ -22,7 +22,7 @@ class TieHow(models.TextChoices):
     APP = "app", "app id"
     DECISION = "decision", "decision"
     RECEIPT = "receipt", "receipt"
-    EARLIER = "earlier", "stored before ties were kept"
+    EARLIER = "earlier", "an earlier version"
     REQUEST = "request", "request id"
     TOKEN = "token", "token digest"
 

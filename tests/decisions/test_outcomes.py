@@ -280,3 +280,20 @@ REPORTS = st.builds(
 def test_equal_reports_and_only_those_have_equal_digests(one: Report, other: Report) -> None:
     other = replace(other, key=one.key)
     assert (outcome_reports.digest(one) == outcome_reports.digest(other)) == (one == other)
+
+
+def test_a_report_of_before_there_were_receipts_keeps_its_digest() -> None:
+    """It may be sent again after an update, and must not be taken for another one."""
+    report = Report(
+        "cb-1",
+        "chargeback",
+        datetime(2026, 1, 14, 9, 30, tzinfo=UTC),
+        app="app_1",
+        decision=uuid.UUID("0197a5b2-c3d4-7e8f-9a0b-1c2d3e4f5a6b"),
+        weight=2,
+        note="PAY-812",
+    )
+    # as the version before wrote it
+    assert outcome_reports.digest(report) == (
+        "557d3de14295f0075665e15ff10c9836adf6b5cb6289292f97d7d0fb204d2761"
+    )

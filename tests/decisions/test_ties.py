@@ -255,6 +255,7 @@ def test_what_is_due_is_found_by_its_index() -> None:
         cursor.execute("SET LOCAL enable_seqscan = off")
         due = OutcomeTie.objects.filter(next_at__lte=WHEN).order_by("next_at", "pk")
         assert "tie_due" in due.explain()
+        assert "outcome_stored" in reports.latest()[:25].explain()
         assert "tie_app" in reports.latest("app_a").explain()
         assert "tie_unknown" in OutcomeTie.objects.filter(app="").order_by("since").explain()
 
