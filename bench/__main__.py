@@ -26,6 +26,7 @@ PARTS = (
     "kill_switch",
     "busy_console",
     "lookup",
+    "pages",
     "waiting_clients",
     "fleet",
     "late",

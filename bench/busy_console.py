@@ -135,6 +135,7 @@ def _install() -> None:
     from django.contrib.auth.models import Group
     from django.core.management import call_command
 
+    from control.audit import chain
     from control.audit.actors import SYSTEM
     from control.config import changes
     from control.deciders import keys
@@ -143,10 +144,13 @@ def _install() -> None:
     call_command("migrate", verbosity=0)
     keys.ensure(settings.SLUICE_KEYS)
     changes.first(by=SYSTEM, reason="A measurement")
-    tenant = Tenant.objects.create(id="bench", name="Bench")
-    App.objects.bulk_create(
-        App(id=f"app_{k}", name=f"App {k}", tenant=tenant, tier=1) for k in range(APPS)
-    )
+    with chain.changing():
+        tenant = Tenant.objects.create(id="bench", name="Bench")
+        App.objects.bulk_create(
+            App(id=f"app_{k}", name=f"App {k}", tenant=tenant, tier=1) for k in range(APPS)
+        )
+        why = {"reason": "A measurement", "action": "app.import", "subject": "apps"}
+        chain.append(by=SYSTEM, summary=f"added {APPS:,} apps", **why)
     people = ["sre", "policy_admin", *(f"operator{k}" for k in range(OPERATORS))]
     for name in people:
         user = get_user_model().objects.create_user(f"{name}@bench.example")

@@ -211,6 +211,12 @@ class AuditEntry(models.Model):
             models.Index(
                 fields=["seq"], condition=Q(action="looks.checkpoint"), name="audit_checkpoints"
             ),
+            # how often someone was refused lately, asked at each refusal
+            models.Index(
+                fields=["actor_login", "at"],
+                condition=Q(action="access.denied"),
+                name="audit_denials",
+            ),
         ]
 
     def __str__(self) -> str:

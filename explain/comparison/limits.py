@@ -335,7 +335,7 @@ def _loads(*loads: float) -> tuple[str, ...]:
 def _budget(
     event: Event, config: Config, signals: np.ndarray, see: dict[str, float], admitted: bool
 ) -> _Row:
-    left, label = see["error_budget_left"], "Wrong refusals it may still get"
+    left, label = see["error_budget_left"], "Error budget left, in wrong refusals"
     if math.isinf(left):
         return "budget", Stage.RERANK.label, label, "–", "none", "–", "within"
     rate, wrong = see["error_budget_rate"], 0.0 if event.risk is None else 1.0 - event.risk

@@ -347,8 +347,9 @@ def _challenger(live: str) -> ModelVersion | None:
 
 def _alone(event: Event, then: Config | None, setting: _Setting) -> Scenario:
     alone = _decide(event, then, replace(setting, ml_state=MlState.SWITCHED_OFF))
-    wait = f"{wait_span(alone.retry_after)} to wait" if alone.retry_after else ""
-    return Scenario("By the fallback limiter alone", alone.action, wait)
+    wait = f", {wait_span(alone.retry_after)} to wait" if alone.retry_after else ""
+    told = f"It looks at the plan only, not at risk{wait}."
+    return Scenario("By the fallback limiter alone", alone.action, told)
 
 
 def _note(d: Decision, again: Again) -> str:

@@ -70,9 +70,9 @@ def describe_named(ways: list[Way], missed: list[Way], named: str) -> str:
     strongest = f"its strongest reason, “{feature.label}”"
     if any(_touches(way, named) for way in missed):
         return f"To change {strongest}, alone would not have been enough."
-    profile = feature.source == "profile"
-    why = "its owner cannot change it" if profile else "nothing that changes it was tried"
-    return f"None of these changes {strongest}: {why}."
+    if feature.source == "profile":
+        return f"None of these changes {strongest}: its owner cannot change it."
+    return f"None of these changes {strongest}, and none has to: each is enough without it."
 
 
 def _touches(way: Way, named: str) -> bool:

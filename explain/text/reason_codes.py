@@ -243,7 +243,10 @@ def _tell(k: int, fall: Waterfall) -> ReasonCode:
         sentence = _write_one(sentence, counted=feature.unit == "count")
     first = sentence.split(". ")[0].rstrip(".")
     if usual is not None and usual == usual:
-        sentence += f" Usual in training: {format_value(feature, usual)}."
+        known = format_value(feature, usual)
+        # "not verified, usual yes" reads as its opposite
+        told_usual = {"yes": "verified", "no": "not verified"}.get(known, known)
+        sentence += f" Usual in training: {told_usual}."
     code = code_of(feature, high=high)
     if unexpected := code in _UNEXPECTED:
         sentence += " The model counts that against it here."

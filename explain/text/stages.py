@@ -75,8 +75,8 @@ def _guard(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
     count = whole_left(left)
     requests = f"{count} request{'' if count == '1' else 's'}"
     return (
-        f"The daily quota is not used up: this decider holds {requests} of the app’s"
-        f" {plan_figure(limit)} a day. No list or compliance rule."
+        f"The daily quota of {plan_figure(limit)} requests is not used up: this decider has"
+        f" {requests} of it in hand. No list or compliance rule."
     )
 
 
@@ -149,7 +149,7 @@ def _rerank(facts: dict[str, float | str], d: Decision, one: StageTrace) -> str:
         share = f" Tenant at {times} × its fair share."
     left = _n(facts, "error_budget_left")
     # Infinite where its tier has no budget.
-    budget = f" {left:.2f} wrong refusals left in its budget." if math.isfinite(left) else ""
+    budget = f" Error budget left: {left:.2f} wrong refusals." if math.isfinite(left) else ""
     place = " It waited as it was told, so a place was kept for it." if _waited(facts) else ""
     return f"{load}{share}{budget}{place}"
 

@@ -60,14 +60,17 @@ def write_story(
     thresholds: Thresholds | None,
     found: list[reason_codes.ReasonCode],
     usual: Sequence[tuple[str, float]] = (),
+    *,
+    stands: bool = False,
 ) -> DecisionStory:
     """Return the story of a decision about the app called `name`. `found` and `usual`: what raised
-    its risk, from `reason_codes.rank_reasons` and `reason_codes.list_usual`.
+    its risk, from `reason_codes.rank_reasons` and `reason_codes.list_usual`. `stands`: whether its
+    wait is that of an earlier response, so that its own cause did not set it.
     """
     return DecisionStory(
         _chip(decision),
         http_answer(decision),
-        _verdict(decision, name, found, usual),
+        _verdict(decision, name, found, usual, stands=stands),
         _lead(decision, thresholds),
     )
 
@@ -113,17 +116,20 @@ def _verdict(
     name: str,
     found: list[reason_codes.ReasonCode],
     usual: Sequence[tuple[str, float]],
+    *,
+    stands: bool,
 ) -> str:
-    return f"{name} {_act(d)} {_because(d, found, usual)}."
+    return f"{name} {_act(d, stands=stands)} {_because(d, found, usual)}."
 
 
-def _act(d: Decision) -> str:
-    action, wait = Action(d.action), round_wait(d.retry_after)
+def _act(d: Decision, *, stands: bool) -> str:
+    action, wait = Action(d.action), 0 if stands else round_wait(d.retry_after)
     # From a minute on as the chip beside it says it.
     seconds = f"{wait} second{'' if wait == 1 else 's'}" if wait < 60 else wait_span(wait)
+    told_to_wait = "asked to go on waiting" if stands else "asked to wait"
     told = {
         Action.ADMIT: "admitted",
-        Action.DEFER: f"asked to wait {seconds}" if wait else "asked to wait",
+        Action.DEFER: f"asked to wait {seconds}" if wait else told_to_wait,
         Action.BATCH: "asked to send its requests as one batch",
         Action.SHED: "turned away",
         Action.BLOCK: "blocked",

@@ -30,6 +30,7 @@ from control.models import App, Tenant
 from decider.contracts import config, defaults, store
 from decider.store_users.roles import Role
 from decisions.store import copy_format, rows
+from tests.audited import audited
 from tests.console.one_app import APP
 from tests.control.played import Played
 from tests.servers import store_url
@@ -267,8 +268,9 @@ def known(installation, settings, tmp_path) -> App:
     """Order sync of Tidewell Retail, in an installation with a first config."""
     settings.SLUICE_MODELS = tmp_path / "models"
     changes.first(by=SYSTEM, reason="A new installation")
-    tenant = Tenant.objects.create(id="ten_tidewell", name="Tidewell Retail")
-    return App.objects.create(id=APP, name="Order sync", tenant=tenant, tier=1)
+    with audited():
+        tenant = Tenant.objects.create(id="ten_tidewell", name="Tidewell Retail")
+        return App.objects.create(id=APP, name="Order sync", tenant=tenant, tier=1)
 
 
 @pytest.fixture

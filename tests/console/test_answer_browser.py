@@ -7,6 +7,7 @@ import pytest
 from control.models import App, Tenant
 from decider.contracts.ids import format_decision_id
 from decisions.models import Dispute, Outcome
+from tests.audited import audited
 from tests.decisions.factory import event
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -15,8 +16,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 @pytest.fixture
 def refused(stored) -> str:
     """The id of a refusal of a registered app."""
-    tenant = Tenant.objects.create(id="ten_tidewell", name="Tidewell Retail")
-    App.objects.create(id="app_7q2m4kx9", name="Order sync", tenant=tenant, tier=1)
+    with audited():
+        tenant = Tenant.objects.create(id="ten_tidewell", name="Tidewell Retail")
+        App.objects.create(id="app_7q2m4kx9", name="Order sync", tenant=tenant, tier=1)
     made = event(inclusion_probability=0.25)
     stored([made])
     return format_decision_id(made.id)

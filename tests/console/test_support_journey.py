@@ -17,6 +17,7 @@ from decider.contracts.vocabulary import Action, Reason, Stage
 from decider.refusal.receipt import Key, Receipt
 from decisions.models import Dispute, Outcome
 from explain.shap import backlog
+from tests.audited import audited
 from tests.console.conftest import PASSWORD
 from tests.decisions.factory import id_at
 from tests.explain import world
@@ -31,8 +32,9 @@ def refusals(models, document, stored, publish, beat) -> list:  # noqa: F811
     """Decisions of a registered app by the small real model, explained; a config in force and a
     decider that reports.
     """
-    tenant = Tenant.objects.create(id="ten_tidewell", name="Tidewell Retail")
-    App.objects.create(id=APP, name="Order sync", tenant=tenant, tier=1)
+    with audited():
+        tenant = Tenant.objects.create(id="ten_tidewell", name="Tidewell Retail")
+        App.objects.create(id=APP, name="Order sync", tenant=tenant, tier=1)
     publish(model=document.model)
     beat()
     rows, now = world.rows(90, seed=22, missing=False), time.time()

@@ -195,5 +195,6 @@ def test_the_database_keeps_notes_as_written(change: str) -> None:
         transaction.atomic(),
         connection.cursor() as cursor,
     ):
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
         cursor.execute(change)
     assert notes.latest_notes("app_1")[0].text == "Expect a burst."

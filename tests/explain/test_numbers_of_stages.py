@@ -80,14 +80,14 @@ BUCKET = (
 ASKED = " Quick score {cheap}; the model is asked from {from}."
 RERANKED = (
     "{load}% of capacity[, price {price}][, no price].[ Tenant at {share} × its fair share.]"
-    "[ {budget} wrong refusals left in its budget.]"
+    "[ Error budget left: {budget} wrong refusals.]"
     "[ It waited as it was told, so a place was kept for it.]"
 )
 TRACE = {
     Stage.GUARD: (
         *(f"{info.text[:1].upper()}{info.text[1:]}." for info in REASONS.values() if info.text),
-        "The daily quota is not used up: this decider holds {left} request[s] of the app’s {quota}"
-        " a day. No list or compliance rule.",
+        "The daily quota of {quota} requests is not used up: this decider has {left} request[s] of"
+        " it in hand. No list or compliance rule.",
     ),
     Stage.OVERRIDE: (
         "Guard had settled it.",

@@ -121,7 +121,9 @@ def check_worlds(d: Decision, reader: Reader) -> None:
             if found[2]:
                 assert agrees(found[2], Truth(d.risk)) and found[1] != found[2]
             note = note[found.end() :]
-        waited = re.fullmatch(r"((?:\d+ [smhd] ?)+) to wait", note)
+        waited = re.fullmatch(
+            r"It looks at the plan only, not at risk, ((?:\d+ [smhd] ?)+) to wait\.", note
+        )
         if waited is None and not one.level:
             for figure in re.findall(
                 r"(?<![\w.])\d[\d,]*(?:\.\d+)?", " ".join((note, *one.because))

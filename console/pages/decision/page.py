@@ -454,12 +454,14 @@ def decision_page(d: Decision, *, with_token: bool) -> DecisionPage:
     name = known.name if known else d.app
     found, marks = explained(d), thresholds(event, config)
     newer, older = lookup.neighbours(d)
-    cut = cut_of(d, marks)
+    cut, standing = cut_of(d, marks), standing_wait(d)
     return DecisionPage(
         d=d,
         name=name,
         known=known,
-        story=verdict.write_story(d, name, marks, list(found.reasons), found.usual_raises),
+        story=verdict.write_story(
+            d, name, marks, list(found.reasons), found.usual_raises, stands=bool(standing)
+        ),
         explained=found,
         cut=cut,
         bands=bands(marks, d.risk, cut.at if cut else None),
@@ -472,7 +474,7 @@ def decision_page(d: Decision, *, with_token: bool) -> DecisionPage:
         check=ModelCheck.objects.filter(model=d.model).first() if d.model else None,
         kept_because=kept_because(d),
         record=record_json.record_text(d, found.explanation, with_token=with_token),
-        standing=standing_wait(d),
+        standing=standing,
         code=reason_text.find_telling_reason(d.action, d.reason).name,
         clause=reason_text.clause(d),
         risk_mattered=verdict.risk_mattered(d, marks),

@@ -94,10 +94,10 @@ TEN_MINUTE_FEATURES: tuple[Feature, ...] = (
         "bits",
         "Spread over paths, last 20 min",
         "PATH_SPREAD_10M",
-        "Its requests of twenty minutes went to more paths than usual, as many as {value} in equal"
-        " parts.",
-        "Its requests of twenty minutes went to fewer paths than usual, as many as {value} in equal"
-        " parts.",
+        "Its requests of twenty minutes spread over more paths than usual, as if evenly over"
+        " {value}.",
+        "Its requests of twenty minutes spread over fewer paths than usual, as if evenly over"
+        " {value}.",
         "counters",
         "SPREAD",
         owner_controls=True,
