@@ -21,6 +21,7 @@ from decisions.models.outcome import VERDICTS, OutcomeKind
 from decisions.outcomes import csv_file, disputes, reports, ties
 from decisions.outcomes.csv_file import BadFile
 from decisions.outcomes.reports import Invalid, Report
+from tests.audited import append_entry, audited
 from tests.decisions.factory import event
 from tests.decisions.outcome_rows import stored_verdict
 
@@ -94,6 +95,7 @@ def raw(**fields: object) -> None:
 def try_raw(**fields: object) -> None:
     """Insert an outcome and end its transaction, as far as the database is concerned."""
     with transaction.atomic():
+        append_entry()
         raw(**fields)
         with connection.cursor() as cursor:
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
@@ -155,12 +157,14 @@ def before_the_upgrade() -> Iterator[None]:
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("before_the_upgrade")
 def test_reported_verdicts_of_before_are_kept_and_count_nowhere() -> None:
-    raw(key="verdict", kind="false_throttle", weight=1e9)
-    raw(key="right", kind="correct_refusal")
-    raw(key="heavy", kind="churn", weight=5000.0)
-    raw(key="nameless", app="", request_id="req_1")
+    with audited():
+        raw(key="verdict", kind="false_throttle", weight=1e9)
+        raw(key="right", kind="correct_refusal")
+        raw(key="heavy", kind="churn", weight=5000.0)
+        raw(key="nameless", app="", request_id="req_1")
     call_command("migrate", "decisions", verbosity=0)
-    stored_verdict(APP, WHEN)
+    with audited():
+        stored_verdict(APP, WHEN)
     now = time.time()
     assert reports.found_wrong(now) == {APP: 1}
     known = reports.judged(WHEN - timedelta(hours=1), timezone.now())
