@@ -149,8 +149,13 @@ def _install() -> None:
         App.objects.bulk_create(
             App(id=f"app_{k}", name=f"App {k}", tenant=tenant, tier=1) for k in range(APPS)
         )
-        why = {"reason": "A measurement", "action": "app.import", "subject": "apps"}
-        chain.append(by=SYSTEM, summary=f"added {APPS:,} apps", **why)
+        chain.append(
+            by=SYSTEM,
+            reason="A measurement",
+            action="app.import",
+            subject="apps",
+            summary=f"added {APPS:,} apps",
+        )
     people = ["sre", "policy_admin", *(f"operator{k}" for k in range(OPERATORS))]
     for name in people:
         user = get_user_model().objects.create_user(f"{name}@bench.example")
