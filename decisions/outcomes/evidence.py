@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from django.db import connection
 
@@ -148,15 +148,7 @@ def _with_problems(found: Evidence, row: Outcome, opened: Unsealed | None, broke
             " is the inverse of the probability with which its decision was kept."
         )
         problems.append(("weight", text))
-    return Evidence(
-        found.sure,
-        found.unsure,
-        found.crowded,
-        found.is_all,
-        found.decision,
-        found.weight,
-        tuple(problems),
-    )
+    return replace(found, problems=tuple(problems))
 
 
 def _open(texts: set[str]) -> tuple[dict[str, Unsealed], dict[str, str]]:

@@ -199,6 +199,11 @@ class Reporter:
         return self.waiting + self.over + self.several
 
 
+def count_unknown() -> int:
+    """Return how many outcomes are not tied to an app."""
+    return OutcomeTie.objects.filter(app="").count()
+
+
 def unknown_by_reporter() -> list[Reporter]:
     """Return whose outcomes are not tied to an app, the most first, at most MOST_REPORTERS."""
     several = Q(state=TieState.SEVERAL)

@@ -232,7 +232,7 @@ def test_the_task_says_what_it_did_and_does_it_once() -> None:
     assert tie_outcomes() == {"tied": 0, "untied": 0, "given_up": 0, "tried": 0}
 
 
-def test_the_unknown_are_counted_by_who_reported_them() -> None:
+def test_the_unknown_are_counted_by_who_reported_them(monkeypatch) -> None:
     for k in range(3):
         send(f"k{k}", request_id=f"req_{k}")
     keep(event(app="app_a", request_id="x"), event(app="app_b", request_id="x"))
@@ -241,6 +241,8 @@ def test_the_unknown_are_counted_by_who_reported_them() -> None:
     (one,) = ties.unknown_by_reporter()
     assert (one.waiting, one.over, one.several, one.count) == (3, 0, 1, 4)
     assert one.since == tie("k0").since
+    monkeypatch.setattr(ties, "MOST_REPORTERS", 0)
+    assert (ties.unknown_by_reporter(), ties.count_unknown()) == ([], 4)
 
 
 def test_the_database_refuses_a_tie_that_is_half() -> None:

@@ -85,15 +85,14 @@ def _stored(request: HttpRequest, form: UploadForm) -> HttpResponse:
 
 def _unknown(which: str) -> dict[str, object]:
     """Return the template variables about outcomes whose app is not known."""
-    reporters = ties.unknown_by_reporter()
     return {
         "which": which,
         "filters": [
             (key, label, f"{reverse('outcomes')}{f'?show={key}' if key else ''}")
             for key, label in FILTERS.items()
         ],
-        "reporters": reporters,
-        "unknown": sum(one.count for one in reporters),
+        "reporters": ties.unknown_by_reporter(),
+        "unknown": ties.count_unknown(),
         "trying_days": ties.KEEP_TRYING.days,
     }
 
