@@ -8,7 +8,9 @@ import re
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils import timezone
 
 from console.frame import uploads
 from control.models import AuditEntry
@@ -133,3 +135,19 @@ def test_who_may_not_report_is_told_who_can(signed_in, role: str) -> None:
     assert '<input class="input" type="file"' not in page
     assert send(client).status_code == 403
     assert not Outcome.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"kind": "false_throttle", "source": "csv"}, "Does not count"),
+        ({"kind": "false_throttle", "source": "dispute"}, "Counts"),
+        ({"kind": "churn", "source": "csv"}, "Counts"),
+    ],
+)
+def test_a_verdict_that_no_dispute_gave_is_shown_as_one_that_does_not_count(fields, says) -> None:
+    now = timezone.now()
+    one = Outcome(key="k", occurred_at=now, reported_at=now, matured_at=now, **fields)
+    one.tie = OutcomeTie(app="app_1", state="tied", how="app")
+    page = render_to_string("decisions/outcome_state.html", {"one": one})
+    assert re.sub(r"<[^>]+>|\s+", " ", page).strip() == says
