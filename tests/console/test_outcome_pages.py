@@ -149,5 +149,5 @@ def test_a_verdict_that_no_dispute_gave_is_shown_as_one_that_does_not_count(fiel
     now = timezone.now()
     one = Outcome(key="k", occurred_at=now, reported_at=now, matured_at=now, **fields)
     one.tie = OutcomeTie(app="app_1", state="tied", how="app")
-    page = render_to_string("decisions/outcome_state.html", {"one": one})
+    page = render_to_string("decisions/outcome_state.html", {"outcome": one})
     assert re.sub(r"<[^>]+>|\s+", " ", page).strip() == says
