@@ -1,5 +1,6 @@
--- Nothing changes without an entry in the audit log: at commit, each change of a table that people decide in is held to an entry of
--- the same transaction. Appenders hold a lock until they commit, so the newest entry is this transaction's own, if it has any.
+-- Nothing changes without an entry in the audit log: each statement that changes a table in which people decide leaves a note, and at
+-- commit each note is held to an entry of the same transaction. A note for each row would hold the log's lock for as long as a large
+-- report has rows.
 ALTER TABLE control_auditentry ADD COLUMN xact xid8 NOT NULL DEFAULT pg_current_xact_id();
 
 -- Appends entries to the audit log. Numbers and hashes are made here, under a lock that is held from here to the commit: a change
@@ -34,43 +35,85 @@ BEGIN
   END LOOP;
 END $$;
 
+-- What the open transactions changed. Each row is gone again before anybody else could see it; its trigger fires all the same.
+CREATE TABLE control_change (what text NOT NULL);
+
+-- Appenders hold a lock until they commit, so the newest entry is this transaction's own, if it has any.
 CREATE FUNCTION control_is_audited() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   IF (SELECT a.xact FROM control_auditentry a ORDER BY a.seq DESC LIMIT 1) IS DISTINCT FROM pg_current_xact_id() THEN
-    RAISE EXCEPTION '% of % has no entry in the audit log', TG_OP, TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
+    RAISE EXCEPTION '% has no entry in the audit log', NEW.what USING ERRCODE = 'restrict_violation';
   END IF;
   RETURN NULL;
 END $$;
 
-CREATE CONSTRAINT TRIGGER tenant_is_audited AFTER INSERT OR UPDATE OR DELETE ON control_tenant
+CREATE CONSTRAINT TRIGGER change_is_audited AFTER INSERT ON control_change
   DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION control_is_audited();
-CREATE CONSTRAINT TRIGGER app_is_audited AFTER INSERT OR DELETE ON control_app
-  DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION control_is_audited();
--- found_wrong is a count of verdicts, each of which has its entry
-CREATE CONSTRAINT TRIGGER app_change_is_audited AFTER UPDATE ON control_app
-  DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
-  WHEN ((to_jsonb(OLD) - 'found_wrong') IS DISTINCT FROM (to_jsonb(NEW) - 'found_wrong'))
-  EXECUTE FUNCTION control_is_audited();
-CREATE CONSTRAINT TRIGGER flip_is_audited AFTER INSERT OR UPDATE OR DELETE ON control_switchflip
-  DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION control_is_audited();
-CREATE CONSTRAINT TRIGGER note_is_audited AFTER INSERT OR UPDATE OR DELETE ON control_appnote
-  DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION control_is_audited();
-CREATE CONSTRAINT TRIGGER outcome_is_audited AFTER INSERT OR UPDATE OR DELETE ON decisions_outcome
-  DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION control_is_audited();
-CREATE CONSTRAINT TRIGGER dispute_is_audited AFTER INSERT OR UPDATE OR DELETE ON decisions_dispute
-  DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION control_is_audited();
-CREATE CONSTRAINT TRIGGER model_is_audited AFTER INSERT OR UPDATE OR DELETE ON rollouts_modelversion
-  DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION control_is_audited();
-CREATE CONSTRAINT TRIGGER token_is_audited AFTER INSERT ON knox_authtoken
-  DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION control_is_audited();
--- what has ended is cleared away without anybody's doing
-CREATE CONSTRAINT TRIGGER token_end_is_audited AFTER DELETE ON knox_authtoken
-  DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (OLD.expiry > now()) EXECUTE FUNCTION control_is_audited();
 
--- Emptying a table fires no trigger of its rows.
-CREATE TRIGGER tenant_no_truncate BEFORE TRUNCATE ON control_tenant FOR EACH STATEMENT EXECUTE FUNCTION control_refuse();
-CREATE TRIGGER app_no_truncate BEFORE TRUNCATE ON control_app FOR EACH STATEMENT EXECUTE FUNCTION control_refuse();
-CREATE TRIGGER flip_no_truncate BEFORE TRUNCATE ON control_switchflip FOR EACH STATEMENT EXECUTE FUNCTION control_refuse();
-CREATE TRIGGER outcome_no_truncate BEFORE TRUNCATE ON decisions_outcome FOR EACH STATEMENT EXECUTE FUNCTION control_refuse();
-CREATE TRIGGER dispute_no_truncate BEFORE TRUNCATE ON decisions_dispute FOR EACH STATEMENT EXECUTE FUNCTION control_refuse();
-CREATE TRIGGER model_no_truncate BEFORE TRUNCATE ON rollouts_modelversion FOR EACH STATEMENT EXECUTE FUNCTION control_refuse();
+CREATE FUNCTION control_note_change(said text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  place tid;
+BEGIN
+  INSERT INTO control_change (what) VALUES (said) RETURNING ctid INTO place;
+  DELETE FROM control_change WHERE ctid = place;
+END $$;
+
+CREATE FUNCTION control_note_insert() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF EXISTS (SELECT FROM new_rows) THEN
+    PERFORM control_note_change('a row that was added to ' || TG_TABLE_NAME);
+  END IF;
+  RETURN NULL;
+END $$;
+
+-- "found_wrong" of an app counts verdicts, each of which has its entry.
+CREATE FUNCTION control_note_update() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF EXISTS (
+    SELECT to_jsonb(n) - 'found_wrong' FROM new_rows n EXCEPT SELECT to_jsonb(o) - 'found_wrong' FROM old_rows o
+  ) THEN
+    PERFORM control_note_change('a row that was changed in ' || TG_TABLE_NAME);
+  END IF;
+  RETURN NULL;
+END $$;
+
+CREATE FUNCTION control_note_delete() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF EXISTS (SELECT FROM old_rows) THEN
+    PERFORM control_note_change('a row that was deleted from ' || TG_TABLE_NAME);
+  END IF;
+  RETURN NULL;
+END $$;
+
+-- A token that has ended is cleared away without anybody's doing.
+CREATE FUNCTION control_note_token_end() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF EXISTS (SELECT FROM old_rows WHERE expiry IS NULL OR expiry > now()) THEN
+    PERFORM control_note_change('a row that was deleted from ' || TG_TABLE_NAME);
+  END IF;
+  RETURN NULL;
+END $$;
+
+DO $$
+DECLARE
+  held text;
+BEGIN
+  FOREACH held IN ARRAY ARRAY[
+    'control_tenant', 'control_app', 'control_switchflip', 'control_appnote', 'decisions_outcome', 'decisions_dispute',
+    'rollouts_modelversion'
+  ] LOOP
+    EXECUTE format('CREATE TRIGGER insert_is_audited AFTER INSERT ON %I REFERENCING NEW TABLE AS new_rows'
+      ' FOR EACH STATEMENT EXECUTE FUNCTION control_note_insert()', held);
+    EXECUTE format('CREATE TRIGGER update_is_audited AFTER UPDATE ON %I REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows'
+      ' FOR EACH STATEMENT EXECUTE FUNCTION control_note_update()', held);
+    EXECUTE format('CREATE TRIGGER delete_is_audited AFTER DELETE ON %I REFERENCING OLD TABLE AS old_rows'
+      ' FOR EACH STATEMENT EXECUTE FUNCTION control_note_delete()', held);
+    -- emptying a table leaves no note
+    EXECUTE format('CREATE TRIGGER no_truncate BEFORE TRUNCATE ON %I FOR EACH STATEMENT EXECUTE FUNCTION control_refuse()', held);
+  END LOOP;
+END $$;
+
+CREATE TRIGGER insert_is_audited AFTER INSERT ON knox_authtoken REFERENCING NEW TABLE AS new_rows
+  FOR EACH STATEMENT EXECUTE FUNCTION control_note_insert();
+CREATE TRIGGER delete_is_audited AFTER DELETE ON knox_authtoken REFERENCING OLD TABLE AS old_rows
+  FOR EACH STATEMENT EXECUTE FUNCTION control_note_token_end();

@@ -1,22 +1,30 @@
 -- Entries are appended again by the function of before, which knows no transaction.
-DROP TRIGGER tenant_is_audited ON control_tenant;
-DROP TRIGGER app_is_audited ON control_app;
-DROP TRIGGER app_change_is_audited ON control_app;
-DROP TRIGGER flip_is_audited ON control_switchflip;
-DROP TRIGGER note_is_audited ON control_appnote;
-DROP TRIGGER outcome_is_audited ON decisions_outcome;
-DROP TRIGGER dispute_is_audited ON decisions_dispute;
-DROP TRIGGER model_is_audited ON rollouts_modelversion;
-DROP TRIGGER token_is_audited ON knox_authtoken;
-DROP TRIGGER token_end_is_audited ON knox_authtoken;
-DROP TRIGGER tenant_no_truncate ON control_tenant;
-DROP TRIGGER app_no_truncate ON control_app;
-DROP TRIGGER flip_no_truncate ON control_switchflip;
-DROP TRIGGER outcome_no_truncate ON decisions_outcome;
-DROP TRIGGER dispute_no_truncate ON decisions_dispute;
-DROP TRIGGER model_no_truncate ON rollouts_modelversion;
+DO $$
+DECLARE
+  held text;
+BEGIN
+  FOREACH held IN ARRAY ARRAY[
+    'control_tenant', 'control_app', 'control_switchflip', 'control_appnote', 'decisions_outcome', 'decisions_dispute',
+    'rollouts_modelversion'
+  ] LOOP
+    EXECUTE format('DROP TRIGGER insert_is_audited ON %I', held);
+    EXECUTE format('DROP TRIGGER update_is_audited ON %I', held);
+    EXECUTE format('DROP TRIGGER delete_is_audited ON %I', held);
+    EXECUTE format('DROP TRIGGER no_truncate ON %I', held);
+  END LOOP;
+END $$;
+
+DROP TRIGGER insert_is_audited ON knox_authtoken;
+DROP TRIGGER delete_is_audited ON knox_authtoken;
+DROP TABLE control_change;
+DROP FUNCTION control_note_token_end();
+DROP FUNCTION control_note_delete();
+DROP FUNCTION control_note_update();
+DROP FUNCTION control_note_insert();
+DROP FUNCTION control_note_change(text);
 DROP FUNCTION control_is_audited();
 ALTER TABLE control_auditentry DROP COLUMN xact;
+
 -- Appends entries to the audit log. Numbers and hashes are made here, under a lock that is held from here to the commit: a change
 -- appends last (control.audit.chain), so others wait for milliseconds, whatever the change did before.
 -- Each item: "entry", the columns but seq and hashes; "rest", the text that is hashed behind the hash before and the number.
