@@ -317,6 +317,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 60.0,
         "options": {"expires": 60},
     },
+    "tie outcomes": {
+        "task": "decisions.tasks.tie_outcomes",
+        "schedule": 300.0,
+        "options": {"expires": 300},
+    },
     "forget sign-ins": {
         "task": "console.tasks.forget_sign_ins",
         "schedule": 3600.0,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from dataclasses import asdict
 from datetime import timedelta
 
 from celery import shared_task
@@ -11,7 +13,10 @@ from django.utils import timezone
 
 from decisions.counts import rollup, seen_tokens
 from decisions.models import IngestedBatch
+from decisions.outcomes import ties
 from decisions.store import buried, ledger, retention
+
+log = logging.getLogger("sluice.outcomes")
 
 # Batch ids are kept far longer than a batch can stay in the stream, which holds 20,000 of them: an
 # id that is forgotten too early would let its batch be stored twice.
@@ -41,3 +46,21 @@ def keep_partitions() -> dict[str, int]:
 def compact_counts() -> int:
     """Add up the counts of the minutes that are over. Return how many rows were compacted."""
     return rollup.compact(time.time())
+
+
+@shared_task(name="decisions.tasks.tie_outcomes")  # type: ignore[untyped-decorator]
+def tie_outcomes() -> dict[str, int]:
+    """Look again for the apps of outcomes that are not tied to one for sure. Return how many were
+    tried, and what became of them.
+    """
+    done = ties.try_again()
+    if done.tied or done.untied or done.given_up:
+        log.info(
+            "Outcomes tried again: %d; %d are tied to an app now, %d proved to be about several,"
+            " %d stay unknown.",
+            done.tried,
+            done.tied,
+            done.untied,
+            done.given_up,
+        )
+    return asdict(done)

@@ -1,10 +1,11 @@
-"""The tables: stored decisions and ingested batches; what could not be stored; outcomes and
-disputes.
+"""The tables: stored decisions and ingested batches; what could not be stored; outcomes, the
+apps they are about, and disputes.
 """
 
 from decisions.models.decision import Decision, IngestedBatch, ReplayedDecision, utc
 from decisions.models.ingest import BuriedEvent, DeciderRun, DroppedDay
 from decisions.models.outcome import Dispute, Outcome
+from decisions.models.tie import OutcomeTie
 
 __all__ = [
     "BuriedEvent",
@@ -14,6 +15,7 @@ __all__ = [
     "DroppedDay",
     "IngestedBatch",
     "Outcome",
+    "OutcomeTie",
     "ReplayedDecision",
     "utc",
 ]

@@ -16,6 +16,16 @@ from decider.contracts.vocabulary import Action
 # The outcome keys of verdicts begin with this. No report may use such a key, or the verdict could
 # not be stored.
 KEY_PREFIX = "dispute:"
+# The source of verdicts. Only outcomes from here count as verdicts.
+FROM_DISPUTE = "dispute"
+# The most events that a reported outcome may stand for. A weight is the inverse of the probability
+# to be kept: a decision that is always kept has 1, and 1,000 in a second that has used up its
+# sampling budget (the 0.001 of `decider.engine.sampling.inclusion`). What is reported about a
+# stored decision may weigh no more than that decision (`decisions.outcomes.evidence`).
+MOST_WEIGHT = 1000.0
+# A verdict weighs as much as its decision, however rarely such decisions were kept. Chosen: beyond
+# any traffic, so that it stops only what is no weight.
+MOST_VERDICT_WEIGHT = 1e9
 
 
 class OutcomeKind(models.TextChoices):
@@ -28,6 +38,17 @@ class OutcomeKind(models.TextChoices):
     CHURN = "churn", "Churn"
     FALSE_THROTTLE = "false_throttle", "False throttle"
     CORRECT_REFUSAL = "correct_refusal", "Refusal found correct"
+
+
+# What only a dispute's verdict may say: a second person has looked.
+VERDICTS = (OutcomeKind.FALSE_THROTTLE, OutcomeKind.CORRECT_REFUSAL)
+# What anyone who may report outcomes may say.
+REPORTABLE = tuple(kind for kind in OutcomeKind if kind not in VERDICTS)
+# Verdicts that a dispute gave. Before the database refused it, such kinds were also reported; these
+# rows are kept, and nothing counts them.
+REAL_VERDICT = Q(kind__in=VERDICTS, source=FROM_DISPUTE)
+# Everything but verdicts that no dispute gave.
+REAL = REAL_VERDICT | ~Q(kind__in=VERDICTS)
 
 
 class Outcome(models.Model):
@@ -48,10 +69,13 @@ class Outcome(models.Model):
     """How many such events it stands for: for a verdict about a sampled decision, the inverse of
     that decision's inclusion probability.
     """
+    # What it is about, as it was reported. `OutcomeTie` says which app that is.
     app = models.TextField(blank=True)
     token_digest = models.CharField(max_length=32, blank=True)
     request_id = models.TextField(blank=True)
     decision = models.UUIDField(null=True, blank=True)
+    receipt = models.CharField(max_length=300, blank=True, default="", db_default="")
+    """What a refused client was given, as it was reported (`decider.refusal.receipt`)."""
     note = models.CharField(max_length=500, blank=True)
     by = models.CharField(max_length=200)
     digest = models.CharField(max_length=64)
@@ -74,6 +98,7 @@ class Outcome(models.Model):
                 fields=["token_digest"], condition=~Q(token_digest=""), name="outcome_token"
             ),
             models.Index(fields=["matured_at"], name="outcome_matured"),
+            models.Index(fields=["-stored_at", "-id"], name="outcome_stored"),
         ]
         constraints = [
             models.CheckConstraint(
@@ -84,7 +109,8 @@ class Outcome(models.Model):
                 condition=~Q(app="")
                 | ~Q(token_digest="")
                 | ~Q(request_id="")
-                | Q(decision__isnull=False),
+                | Q(decision__isnull=False)
+                | ~Q(receipt=""),
                 name="outcome_is_about_something",
             ),
             models.CheckConstraint(
@@ -92,7 +118,14 @@ class Outcome(models.Model):
                 name="outcome_times_in_order",
             ),
             models.CheckConstraint(
-                condition=Q(weight__gt=0, weight__lte=1e9), name="outcome_weight_in_range"
+                condition=Q(weight__gt=0, weight__lte=MOST_WEIGHT)
+                | Q(weight__gt=0, weight__lte=MOST_VERDICT_WEIGHT, source=FROM_DISPUTE),
+                name="outcome_weight_capped",
+            ),
+            # a trigger asks besides whether that dispute is there (decisions/resources/ties.sql)
+            models.CheckConstraint(
+                condition=REAL_VERDICT | (~Q(kind__in=VERDICTS) & ~Q(source=FROM_DISPUTE)),
+                name="outcome_verdict_from_dispute",
             ),
         ]
 
@@ -103,6 +136,11 @@ class Outcome(models.Model):
     def is_mature(self) -> bool:
         """Whether `matured_at` has passed, so that the outcome counts."""
         return self.matured_at <= timezone.now()
+
+    @property
+    def is_real(self) -> bool:
+        """Whether it may count: it is no verdict that was reported without a dispute."""
+        return self.kind not in VERDICTS or self.source == FROM_DISPUTE
 
 
 class State(models.TextChoices):

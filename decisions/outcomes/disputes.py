@@ -22,8 +22,9 @@ from control.errors import NotAllowed, Refused
 from control.permissions import holds
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import Action
-from decisions.models import Decision, Dispute, Outcome
-from decisions.models.outcome import KEY_PREFIX, OutcomeKind, State
+from decisions.models import Decision, Dispute, Outcome, OutcomeTie
+from decisions.models.outcome import FROM_DISPUTE, KEY_PREFIX, OutcomeKind, State
+from decisions.models.tie import TieHow, TieState
 
 Verdict = Literal["uphold", "decline"]
 OPEN_PERMISSION = "decisions.open_dispute"
@@ -204,19 +205,30 @@ def _outcome(dispute: Dispute, kind: OutcomeKind, by: Actor, now: datetime) -> O
     it is about.
     """
     key = f"{KEY_PREFIX}{dispute.pk}"
-    return Outcome.objects.create(
+    outcome = Outcome.objects.create(
         key=key,
         kind=kind,
         occurred_at=dispute.at,
         reported_at=max(now, dispute.at),
         matured_at=max(now, dispute.at),
-        source="dispute",
+        source=FROM_DISPUTE,
         weight=dispute.weight,
         app=dispute.app,
         decision=dispute.decision,
         by=by.name,
         digest=key,
     )
+    # the dispute copied the app when its decision was stored, so the decision tells it
+    OutcomeTie.objects.create(
+        outcome=outcome,
+        app=dispute.app,
+        decision=dispute.decision,
+        state=TieState.TIED,
+        how=TieHow.DECISION,
+        occurred_at=outcome.occurred_at,
+        since=now,
+    )
+    return outcome
 
 
 def by_number(number: int) -> Dispute:

@@ -26,6 +26,7 @@ FIELDS = (
     "token_digest",
     "request_id",
     "decision",
+    "receipt",
     "weight",
     "note",
 )

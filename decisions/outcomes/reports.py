@@ -28,10 +28,19 @@ from control.audit import chain
 from control.audit.actors import Actor
 from control.errors import Conflict, NotAllowed, Refused
 from control.permissions import holds
-from decider.contracts.ids import decision_time
-from decisions.models import Decision, Outcome, utc
-from decisions.models.outcome import KEY_PREFIX, OutcomeKind
-from decisions.search.filters import DAY_S
+from decider.refusal.receipt import MAX_TEXT
+from decisions.models import Decision, Outcome, OutcomeTie, utc
+from decisions.models.outcome import (
+    KEY_PREFIX,
+    MOST_WEIGHT,
+    REAL,
+    REAL_VERDICT,
+    REPORTABLE,
+    VERDICTS,
+    OutcomeKind,
+)
+from decisions.models.tie import TieState
+from decisions.outcomes import evidence, ties
 
 PERMISSION = "decisions.report_outcome"
 # Outcomes in one report at most. Chosen: stored in one transaction, which must take seconds at
@@ -52,6 +61,8 @@ _APP = re.compile(r"[!-~]{1,128}")
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 # Half of a character that UTF-16 writes as two (a lone surrogate) is none: it cannot be stored.
 _REQUEST = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,200}")
+# base64url, as `decider.refusal.receipt` writes it
+_RECEIPT = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_TEXT}}}")
 _NOTE = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{0,500}")
 _WRONG_KEY = (
     "A key has 1 to 200 letters, digits and . _ : / # -, and begins with a letter or digit."
@@ -60,17 +71,21 @@ _WRONG_DIGEST = (
     "A token digest has 32 hexadecimal digits in lower case, as decision pages show it. A"
     " credential itself is never taken."
 )
+_ONLY_VERDICTS = (
+    "Only a dispute tells whether a refusal was wrong: someone opens it on the decision’s page, and"
+    " a second person decides it."
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """One outcome as it is reported. Its times have a zone, and at least one of app, token digest,
-    request id and decision is given.
+    request id, decision and receipt is given.
     """
 
     key: str
     kind: str
-    """A value of `OutcomeKind`."""
+    """One of `REPORTABLE`."""
     occurred_at: datetime
     reported_at: datetime | None = None
     """When its source knew of it; None: now."""
@@ -81,6 +96,8 @@ class Report:
     """As decisions carry it, 32 hexadecimal digits; never the credential itself."""
     request_id: str = ""
     decision: uuid.UUID | None = None
+    receipt: str = ""
+    """As the refused client got it."""
     weight: float = 1.0
     """How many such events it stands for."""
     note: str = ""
@@ -147,10 +164,16 @@ def report_all(reports: Sequence[Report], *, by: Actor, reason: str, source: str
         # read before the transaction: what takes long there would hold the keys for as long
         fresh = _fresh(reports)
         rows = [_row(reports[k], by, source, now) for k in fresh]
-        if problems := _name_apps(rows, fresh):
+        found = evidence.gather(rows)
+        if problems := [
+            Problem(k, *problem)
+            for k, one in zip(fresh, found, strict=True)
+            for problem in one.problems
+        ]:
             raise Invalid(problems)
+        made = [ties.make(row, one, now) for row, one in zip(rows, found, strict=True)]
         try:
-            _store(rows, by, reason)
+            _store(rows, made, by, reason)
         except IntegrityError as error:
             if not isinstance(error.__cause__, UniqueViolation):
                 raise
@@ -159,15 +182,18 @@ def report_all(reports: Sequence[Report], *, by: Actor, reason: str, source: str
     raise Conflict("Others are reporting outcomes of the same keys. Send this report again.")
 
 
-def _store(rows: Sequence[Outcome], by: Actor, reason: str) -> None:
-    """Store rows with their entry in the audit log. Raise IntegrityError when someone stored one of
-    their keys in the meantime; then nothing is stored.
+def _store(rows: Sequence[Outcome], made: Sequence[OutcomeTie], by: Actor, reason: str) -> None:
+    """Store rows, their ties in the same order, and their entry in the audit log. Raise
+    IntegrityError when someone stored one of their keys in the meantime; then nothing is stored.
     """
     if not rows:
         return
     with chain.changing():
         # by key: two reports with the same keys wait for each other, never in a circle
         Outcome.objects.bulk_create(sorted(rows, key=lambda row: row.key), batch_size=1000)
+        for row, tie in zip(rows, made, strict=True):
+            tie.outcome = row
+        OutcomeTie.objects.bulk_create(made, batch_size=1000)
         _note(rows, by, reason)
 
 
@@ -186,13 +212,15 @@ def _note(rows: Sequence[Outcome], by: Actor, reason: str) -> None:
 
 
 def found_wrong(now: float, app: str = "") -> dict[str, int]:
-    """Return how many refusals of each app were found wrong: matured false throttles of the last
+    """Return how many refusals of each app were found wrong: matured verdicts of the last
     FOUND_DAYS, each decision once.
 
     `now` in unix seconds; `app` narrows to one. Apps without any are left out.
     """
     at = utc(now)
+    # a dispute copies the app of its decision, so verdicts need no tie
     rows = Outcome.objects.filter(
+        REAL_VERDICT,
         kind=OutcomeKind.FALSE_THROTTLE,
         matured_at__lte=at,
         occurred_at__gte=at - timedelta(days=FOUND_DAYS),
@@ -208,11 +236,14 @@ def check(r: Report, number: int = 0, now: datetime | None = None) -> list[Probl
     """
     now = now or timezone.now()
     found = [*_wrong_texts(r), *_wrong_times(r, now)]
-    if not (r.app or r.token_digest or r.request_id or r.decision):
-        text = "It is about nothing: give an app, a token digest, a request id or a decision."
+    if not (r.app or r.token_digest or r.request_id or r.decision or r.receipt):
+        text = (
+            "It is about nothing: give an app, a token digest, a request id, a decision or a"
+            " receipt."
+        )
         found.append(("app", text))
-    if not (math.isfinite(r.weight) and 0 < r.weight <= 1e9):
-        text = f"A weight is above 0 and at most 1,000,000,000; this is {r.weight}."
+    if not (math.isfinite(r.weight) and 0 < r.weight <= MOST_WEIGHT):
+        text = f"A weight is above 0 and at most {MOST_WEIGHT:,.0f}; this is {r.weight}."
         found.append(("weight", text))
     return [Problem(number, field, text) for field, text in found]
 
@@ -223,14 +254,18 @@ def _wrong_texts(r: Report) -> Iterator[tuple[str, str]]:
         yield "key", _WRONG_KEY
     elif r.key.lower().startswith(KEY_PREFIX):
         yield "key", f"A key cannot begin with {KEY_PREFIX}: such keys belong to verdicts."
-    if r.kind not in OutcomeKind.values:
-        yield "kind", f"A kind is one of {', '.join(OutcomeKind.values)}."
+    if r.kind in VERDICTS:
+        yield "kind", _ONLY_VERDICTS
+    elif r.kind not in REPORTABLE:
+        yield "kind", f"A kind is one of {', '.join(REPORTABLE)}."
     if r.app and not _APP.fullmatch(r.app):
         yield "app", "An app id has at most 128 printable characters and no space."
     if r.token_digest and not _TOKEN.fullmatch(r.token_digest):
         yield "token_digest", _WRONG_DIGEST
     if r.request_id and not _REQUEST.fullmatch(r.request_id):
         yield "request_id", "A request id has at most 200 characters and no control character."
+    if r.receipt and not _RECEIPT.fullmatch(r.receipt):
+        yield "receipt", f"A receipt has at most {MAX_TEXT} letters, digits, “-” and “_”."
     if not _NOTE.fullmatch(r.note):
         yield "note", "A note has at most 500 characters and no control character."
 
@@ -264,6 +299,8 @@ def digest(r: Report) -> str:
         str(r.decision or ""),
         float(r.weight),
         r.note,
+        # only where there is one: reports of the time before receipts keep their digest
+        *([r.receipt] if r.receipt else []),
     ]
     return hashlib.sha256(json.dumps(content, ensure_ascii=True).encode("ascii")).hexdigest()
 
@@ -305,44 +342,11 @@ def _row(r: Report, by: Actor, source: str, now: datetime) -> Outcome:
         token_digest=r.token_digest,
         request_id=r.request_id,
         decision=r.decision,
+        receipt=r.receipt,
         note=r.note,
         by=by.name,
         digest=digest(r),
     )
-
-
-def _name_apps(rows: Sequence[Outcome], numbers: Sequence[int]) -> list[Problem]:
-    """Fill in the app where a stored decision tells it. Return a problem where it tells another app
-    than was reported.
-    """
-    by_decision = _apps_of_decisions({row.decision for row in rows if row.decision is not None})
-    problems = []
-    for row, number in zip(rows, numbers, strict=True):
-        told = by_decision.get(row.decision) if row.decision is not None else None
-        if told and row.app and told != row.app:
-            problems.append(
-                Problem(number, "app", "The decision was about another app than the one given.")
-            )
-        row.app = row.app or told or ""
-    nameless = [row for row in rows if row.request_id and not row.app]
-    by_request = dict(
-        Decision.objects.filter(request_id__in={row.request_id for row in nameless}).values_list(
-            "request_id", "app"
-        )
-    )
-    for row in nameless:
-        row.app = by_request.get(row.request_id, "")
-    return problems
-
-
-def _apps_of_decisions(ids: set[uuid.UUID]) -> dict[uuid.UUID, str]:
-    if not ids:
-        return {}
-    times = [at for at in (decision_time(i.bytes) for i in ids) if DAY_S < at < 7e9]
-    if not times:
-        return {}
-    span = {"at__gte": utc(min(times) - DAY_S), "at__lt": utc(max(times) + DAY_S)}
-    return dict(Decision.objects.filter(id__in=ids, **span).values_list("id", "app"))
 
 
 def _subject(rows: Sequence[Outcome]) -> str:
@@ -381,7 +385,10 @@ class Judged:
 def judged(since: datetime, until: datetime) -> Judged:
     """Return the matured verdicts about refusals that happened in [since, until)."""
     counts = Outcome.objects.filter(
-        occurred_at__gte=since, occurred_at__lt=until, matured_at__lte=timezone.now()
+        REAL_VERDICT,
+        occurred_at__gte=since,
+        occurred_at__lt=until,
+        matured_at__lte=timezone.now(),
     )
     rows = {
         row["kind"]: row
@@ -406,42 +413,63 @@ def of_decision(d: Decision, most: int = 20) -> list[Later]:
     """Return at most `most` outcomes that concern a decision, nearest first: those of the decision
     and its request, then those that happened afterwards to its credential and its app.
     """
-    mine = Q(decision=d.id)
+    alone = Outcome.objects.filter(tie__decision=None)
+    near = [Outcome.objects.filter(tie__decision=d.id)]
     if d.request_id:
-        mine |= Q(request_id=d.request_id, decision=None) & (Q(app="") | Q(app=d.app))
-    after = Q(app=d.app, decision=None, request_id="")
+        near.append(alone.filter(Q(tie__app="") | Q(tie__app=d.app), request_id=d.request_id))
+    after = alone.filter(request_id="", occurred_at__gte=d.at)
+    far = [after.filter(tie__app=d.app)]
     if d.token_digest:
-        after |= Q(token_digest=d.token_digest, decision=None, request_id="")
-    near = Outcome.objects.filter(mine).order_by("occurred_at", "id")[:most]
-    far = Outcome.objects.filter(after, occurred_at__gte=d.at).order_by("occurred_at", "id")[:most]
-    later = [Later(o, _about(o, d)) for o in (*near, *far)]
-    return sorted(later, key=lambda one: _NEAREST.index(one.about))[:most]
+        far.append(after.filter(token_digest=d.token_digest))
+    # one query for each, as each has an index of its own
+    found = {
+        o.pk: o
+        for some in (*near, *far)
+        for o in some.select_related("tie").order_by("occurred_at", "id")[:most]
+    }
+    later = [Later(o, _about(o, d)) for o in found.values()]
+    later.sort(key=lambda one: (_NEAREST.index(one.about), one.outcome.occurred_at, one.outcome.pk))
+    return later[:most]
 
 
 _NEAREST = ("this decision", "this request", "its credential", "its app")
 
 
 def _about(o: Outcome, d: Decision) -> str:
-    if o.decision == d.id:
+    if o.tie.decision == d.id:
         return "this decision"
     if o.request_id:
         return "this request"
     return "its credential" if o.token_digest and o.token_digest == d.token_digest else "its app"
 
 
-def latest(app: str = "", before: Outcome | None = None) -> QuerySet[Outcome]:
+# How the list of outcomes is narrowed.
+TIES = ("tied", "unknown")
+
+
+def latest(app: str = "", before: Outcome | None = None, tie: str = "") -> QuerySet[Outcome]:
     """Return the outcomes of an app, latest occurred first; without `app`, all outcomes, latest
-    stored first. With `before`, return only the outcomes that come after it in this order.
+    stored first. With `before`, return only the outcomes that come after it in this order. `tie`
+    narrows to what is tied to an app, or to what is not.
     """
-    order, found = (
-        ("occurred_at", Outcome.objects.filter(app=app))
-        if app
-        else ("stored_at", Outcome.objects.all())
-    )
+    found = Outcome.objects.select_related("tie")
+    order = "stored_at"
+    if app:
+        # the tie's copy of the time, as its index holds an app's outcomes in this order
+        order, found = "tie__occurred_at", found.filter(tie__app=app)
+    if tie == "tied":
+        found = found.filter(tie__state=TieState.TIED)
+    elif tie == "unknown":
+        found = found.filter(tie__app="")
     if before is not None:
-        at = getattr(before, order)
+        at = before.occurred_at if app else before.stored_at
         found = found.filter(Q(**{f"{order}__lt": at}) | Q(**{order: at, "pk__lt": before.pk}))
     return found.order_by(f"-{order}", "-pk")
+
+
+def of_app_since(app: str, since: datetime) -> QuerySet[Outcome]:
+    """Return the outcomes of an app that occurred at `since` or later and may count."""
+    return Outcome.objects.filter(REAL, tie__app=app, tie__occurred_at__gte=since)
 
 
 def of_app(app: str, most: int = 50) -> list[Outcome]:

@@ -11,10 +11,10 @@ from django.utils import timezone
 
 from control.models import App, AuditEntry, Look, Tenant
 from decider.contracts.vocabulary import Stage
-from decisions.models import Outcome
 from tests.api.conftest import problem
 from tests.control.played import Played
 from tests.decisions.factory import event
+from tests.decisions.outcome_rows import stored_outcome
 
 APP = "/api/v1/apps/app_7q2m4kx9"
 
@@ -81,16 +81,9 @@ def test_it_tells_of_an_app_what_its_page_tells(known, document, store, caller) 
         verified=True, cohort_prior=0.12, abuse_history=1, chargeback_history=2
     )
     now = timezone.now()
-    base = {
-        "app": known.pk,
-        "source": "csv",
-        "by": "x",
-        "digest": "",
-        "reported_at": now,
-        "occurred_at": now - timedelta(days=3),
-    }
-    Outcome.objects.create(key="c", kind="chargeback", matured_at=now, **base)
-    Outcome.objects.create(key="s", kind="churn", matured_at=now + timedelta(days=3), **base)
+    ago = now - timedelta(days=3)
+    stored_outcome(app=known.pk, kind="chargeback", occurred_at=ago)
+    stored_outcome(app=known.pk, kind="churn", occurred_at=ago, matured_at=now + timedelta(days=3))
     sent = store(
         [event(inclusion_probability=0.1, risk=0.5) for _ in range(3)]
         + [event(stage=int(Stage.TRIAGE))]

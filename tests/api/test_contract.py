@@ -90,6 +90,7 @@ STRICT = {
     "disputes_list",
     "disputes_open",
     "disputes_decide",
+    "outcomes_list",
     "outcomes_report",
     "receipts_open",
     "lookup_read",

@@ -36,7 +36,11 @@ def test_a_report_sent_again_changes_nothing_and_another_content_is_a_conflict(c
     ("changes", "pointer"),
     [
         ({"kind": "rumour"}, "/outcomes/0/kind"),
+        ({"kind": "false_throttle"}, "/outcomes/0/kind"),
+        ({"kind": "correct_refusal"}, "/outcomes/0/kind"),
         ({"weight": -1}, "/outcomes/0/weight"),
+        ({"weight": 1e9}, "/outcomes/0/weight"),
+        ({"receipt": "not a receipt"}, "/outcomes/0/receipt"),
         ({"decision": "dec_1"}, "/outcomes/0/decision"),
         ({"occurred_at": "2099-01-01T00:00:00Z"}, "/outcomes/0/occurred_at"),
         ({"app": ""}, "/outcomes/0/"),
@@ -47,6 +51,23 @@ def test_what_is_wrong_is_said_at_its_place_and_nothing_is_stored(caller, change
     assert answer.status_code == 400
     assert problem(answer)["errors"][0]["pointer"].startswith(pointer)
     assert not Outcome.objects.exists()
+
+
+def test_what_is_not_tied_is_told_and_listed_alone(caller) -> None:
+    client = caller("ml_owner")
+    client.post(OUTCOMES, report("tied"), format="json")
+    client.post(OUTCOMES, report("lost", app="", request_id="req_1"), format="json")
+    (lost,) = client.get(OUTCOMES, {"tie": "unknown"}).json()["results"]
+    assert (lost["key"], lost["tie"], lost["tied_app"], lost["tied_by"]) == (
+        "lost",
+        "unknown",
+        "",
+        "",
+    )
+    assert lost["tried_next"] is not None
+    (tied,) = client.get(OUTCOMES, {"tie": "tied"}).json()["results"]
+    assert (tied["tied_app"], tied["tied_by"], tied["tried_next"]) == ("app_7q2m4kx9", "app", None)
+    assert problem(client.get(OUTCOMES, {"tie": "maybe"}))["status"] == 400
 
 
 def test_support_reads_outcomes_and_reports_none(caller) -> None:

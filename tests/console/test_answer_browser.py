@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 
+from control.audit.actors import Actor
 from control.models import App, Tenant
 from decider.contracts.ids import format_decision_id
-from decisions.models import Dispute, Outcome
+from decisions.models import Decision, Dispute, Outcome
+from decisions.outcomes import disputes
 from tests.audited import audited
 from tests.decisions.factory import event
 
@@ -69,13 +73,52 @@ def test_a_dispute_goes_from_the_key_to_the_verdict_of_a_second_person(open_tab,
     support.locator("#di-go").click()
     support.get_by_text("The dispute is open. A second person decides it.").wait_for()
     admin = open_tab("policy_admin", "/disputes")
-    admin.get_by_role("button", name="Decide…").click()
+    admin.get_by_role("link", name="Read and decide").click()
     admin.locator("#ve-why").wait_for()
     admin.get_by_label("It was wrong: a false throttle").check()
     admin.locator("#ve-why").fill("It was announced on Monday")
     admin.locator("#ve-go").click()
     admin.get_by_text("The verdict is kept: upheld: false throttle.").wait_for()
     assert (Dispute.objects.get().state, Outcome.objects.get().weight) == ("upheld", 4.0)
+
+
+def _opened(decision: str) -> Dispute:
+    d = Decision.objects.get(id=uuid.UUID(decision.removeprefix("dec_")))
+    return disputes.open_dispute(
+        d, by=Actor("Olu Ade", "olu@example.org", "Support"), reason="It was announced"
+    )
+
+
+def test_without_script_the_evidence_is_read_and_the_verdict_given(open_tab, refused) -> None:
+    dispute = _opened(refused)
+    tab = open_tab("policy_admin", f"/disputes/{dispute.pk}", java_script_enabled=False)
+    for name in ("What happened", "What is claimed", "Why", "What would have changed it"):
+        assert tab.get_by_role("heading", name=name, exact=True).is_visible()
+    assert tab.get_by_role("link", name="Compare it").is_visible()
+    tab.get_by_label("It was correct").check()
+    tab.locator("#ve-why").fill("Nothing was announced")
+    tab.locator("#ve-go").click()
+    assert tab.get_by_text("The verdict is kept: declined: correct.").is_visible()
+    assert Dispute.objects.get().state == "declined"
+
+
+@pytest.mark.parametrize("width", [390, 1024, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_evidence_of_a_dispute_fits_the_screen(open_tab, refused, width, scheme) -> None:
+    dispute = _opened(refused)
+    tab = open_tab(
+        "policy_admin",
+        f"/disputes/{dispute.pk}",
+        color_scheme=scheme,
+        viewport={"width": width, "height": 900},
+    )
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    whole = tab.locator('section[aria-labelledby="h-refusals"]').bounding_box()
+    for name in ("h-others", "h-outcomes"):
+        half = tab.locator(f'section[aria-labelledby="{name}"]').bounding_box()
+        # half of the row, or all of it on a phone; a section without its span is a twelfth
+        assert half["width"] > 0.45 * whole["width"]
+    assert tab.locator("#verdict-form").bounding_box()["y"] > half["y"]
 
 
 def test_the_print_view_is_black_on_white_paper_without_the_frame(open_tab, refused) -> None:

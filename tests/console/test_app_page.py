@@ -21,10 +21,11 @@ from decider.contracts.sealed import profiles as sealed_profiles
 from decider.contracts.store import PROFILE_PREFIX, Profile
 from decider.contracts.vocabulary import Stage
 from decider.store_users.roles import Role
-from decisions.models import Decision, Outcome
+from decisions.models import Decision
 from decisions.outcomes import disputes, reports
 from tests.console.one_app import APP, ROLES, text_of, url
 from tests.decisions.factory import event, unranked
+from tests.decisions.outcome_rows import stored_outcome, stored_verdict
 from tests.pages import shown
 from tests.servers import store_url
 from tests.told import token_key
@@ -152,18 +153,11 @@ def test_an_enterprise_apps_expected_false_throttles_stand_next_to_what_its_requ
 
 def test_what_became_of_it_is_shown_matured_and_settling(signed_in, stored) -> None:
     now = timezone.now()
-    base = {"app": APP, "source": "csv", "by": "x", "digest": "", "reported_at": now}
     days = [timedelta(days=d) for d in (1, 2, 40)]
-    for k, ago in enumerate(days):
-        Outcome.objects.create(
-            key=f"f{k}", kind="false_throttle", occurred_at=now - ago, matured_at=now, **base
-        )
-    Outcome.objects.create(
-        key="c", kind="chargeback", occurred_at=now - days[0], matured_at=now, **base
-    )
-    Outcome.objects.create(
-        key="s", kind="churn", occurred_at=now - days[0], matured_at=now + days[0], **base
-    )
+    for ago in days:
+        stored_verdict(APP, now - ago)
+    stored_outcome(app=APP, kind="chargeback", occurred_at=now - days[0])
+    stored_outcome(app=APP, kind="churn", occurred_at=now - days[0], matured_at=now + days[0])
     one = event()
     stored([one])
     d = Decision.objects.get(id=uuid.UUID(bytes=one.id))
@@ -177,20 +171,14 @@ def test_what_became_of_it_is_shown_matured_and_settling(signed_in, stored) -> N
 
 
 def wrong(
-    key: str, *, days: int = 1, decision: uuid.UUID | None = None, settles: int = 0, app: str = APP
+    *, days: int = 1, decision: uuid.UUID | None = None, settles: int = 0, app: str = APP
 ) -> None:
     now = timezone.now()
-    Outcome.objects.create(
-        key=key,
-        kind="false_throttle",
-        occurred_at=now - timedelta(days=days),
-        reported_at=now,
+    stored_verdict(
+        app,
+        now - timedelta(days=days),
         decision=decision,
-        app=app,
         matured_at=now + timedelta(days=settles),
-        source="csv",
-        by="x",
-        digest="",
     )
 
 
@@ -213,12 +201,12 @@ def test_an_upheld_dispute_counts_among_the_refusals_found_wrong(signed_in, stor
 
 def test_each_refusal_is_found_wrong_once_when_it_is_settled_and_recent(signed_in, stored) -> None:
     which = uuid.uuid4()
-    wrong("a", decision=which)
-    wrong("b", decision=which)
-    wrong("c")
-    wrong("d", days=91)
-    wrong("e", settles=1)
-    wrong("f", app="app_other")
+    stored_verdict(APP, timezone.now() - timedelta(days=1), decision=which, wrong=False)
+    wrong(decision=which)
+    wrong()
+    wrong(days=91)
+    wrong(settles=1)
+    wrong(app="app_other")
     App.objects.filter(id=APP).update(false_throttle_history=4)
     text = text_of(signed_in("support").get(url()))
     assert "Refusals found wrong, 90 d 2 Found wrong before it was registered here 4" in text
@@ -241,8 +229,8 @@ def test_the_deciders_are_told_of_it_once_and_of_its_end(
     as_worker, valkey, signed_in, stored
 ) -> None:
     App.objects.filter(id=APP).update(false_throttle_history=4)
-    wrong("a")
-    wrong("b", app="app_nobody_registered")
+    wrong()
+    wrong(app="app_nobody_registered")
     assert (tasks.tell_found_wrong(), tasks.tell_found_wrong()) == (1, 0)
     assert profile_of(valkey).false_throttle_history == 5
     with connection.cursor() as cursor:  # 90 days later
@@ -261,7 +249,7 @@ def test_what_could_not_be_told_is_told_the_next_time(
     def away(apps):
         raise StoreUnavailable("away")
 
-    wrong("a")
+    wrong()
     with monkeypatch.context() as patch:
         patch.setattr(profiles.publish, "push_profiles", away)
         assert tasks.tell_found_wrong() == 0

@@ -1,19 +1,21 @@
 from __future__ import annotations
 
 import time
+import uuid
 
 import pytest
 from django.urls import reverse
 
 from console.pages.home import mix
 from console.pages.home import page as home_page
-from control.audit.actors import SYSTEM
+from control.audit.actors import SYSTEM, Actor
 from control.config import changes
+from control.errors import Refused
 from decider.contracts.config import Switch
 from decider.contracts.vocabulary import Action, MlState
-from decisions.models import utc
+from decisions.models import Decision, utc
 from decisions.models.outcome import OutcomeKind
-from decisions.outcomes import reports
+from decisions.outcomes import disputes, reports
 from decisions.outcomes.reports import Report
 from tests.console.conftest import MODEL, load
 from tests.decisions.factory import event, unranked
@@ -222,16 +224,21 @@ def test_a_refusal_found_wrong_is_a_lower_bound_of_the_false_throttle_rate(store
     made = [event(at=now - 200, inclusion_probability=0.5) for _ in range(10)]
     stored(made)
     assert "No refusal of this time" in compose(person, "auditor").tiles[0].finding
-    about = Report(
-        "c-1",
-        OutcomeKind.FALSE_THROTTLE,
-        utc(now - 200),
-        utc(now - 150),
-        utc(now - 100),
-        app=made[0].app,
-        weight=2.0,
+    with pytest.raises(Refused, match="Only a dispute tells"):
+        reports.report_all(
+            [Report("c-1", OutcomeKind.FALSE_THROTTLE, utc(now - 200), app=made[0].app)],
+            by=SYSTEM,
+            reason="found wrong",
+            source="api",
+        )
+    assert "No refusal of this time" in compose(person, "policy_admin").tiles[0].finding
+    d = Decision.objects.get(id=uuid.UUID(bytes=made[0].id))
+    opened = disputes.open_dispute(
+        d, by=Actor("Olu Ade", "olu@example.org", "Support"), reason="It was announced"
     )
-    reports.report_all([about], by=SYSTEM, reason="found wrong", source="api")
+    disputes.adjudicate(
+        opened.pk, "uphold", by=Actor("Priya Raman", "priya@example.org", "Admin"), reason="It was"
+    )
     tile = compose(person).tiles[0]
     assert (tile.figure, tile.limit) == ("≥ 10.00%", "of refusals")
     assert "1 found wrong and 0 found right, of about 20 not admitted." in tile.finding

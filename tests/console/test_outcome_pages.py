@@ -4,13 +4,18 @@ afterwards.
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils import timezone
 
 from console.frame import uploads
 from control.models import AuditEntry
-from decisions.models import Outcome
+from decisions.models import Outcome, OutcomeTie
+from tests.decisions.factory import event
 from tests.pages import shown
 
 pytestmark = pytest.mark.django_db
@@ -42,6 +47,39 @@ def test_an_upload_is_stored_audited_shown_and_may_be_repeated(signed_in) -> Non
     send(owner)
     assert "0 outcomes stored, 2 known already." in shown(owner.get(URL))
     assert Outcome.objects.count() == 2
+
+
+def test_what_cannot_be_tied_is_counted_listed_and_explained(signed_in, stored) -> None:
+    owner = signed_in("ml_owner")
+    assert "Every outcome is tied to an app." in shown(owner.get(URL))
+    stored([event(app="app_a", request_id="both"), event(app="app_b", request_id="both")])
+    header = "key,kind,occurred_at,app,request_id\n"
+    when = "2026-01-14T09:30:00Z"
+    send(
+        owner,
+        header
+        + f"a,churn,{when},app_1,\nb,churn,{when},,nowhere\nc,churn,{when},,gone\n"
+        + f"d,churn,{when},,both\n",
+    )
+    OutcomeTie.objects.filter(outcome__key="c").update(next_at=None)
+    page = re.sub(r"\s+", " ", shown(owner.get(URL)))
+    assert "3 outcomes</p>" in page
+    assert "Mara Lindqvist, csv" in page
+    assert "1 tried again, 1 not found in 30 days, 1 with several apps" in page
+    listed = re.sub(r"\s+", " ", shown(owner.get(URL + "?show=unknown")))
+    assert "The request is tried again" in listed
+    assert "The request was not found in 30 days and stays unknown" in listed
+    assert "Not one app alone fits what was reported; tried again" in listed
+    assert "/apps/app_1" not in listed.partition("<tbody")[2].partition("</tbody>")[0]
+    assert "/apps/app_1" in page
+    assert owner.get(URL + "?show=nonsense").status_code == 400
+
+
+def test_a_reported_verdict_is_refused_in_its_line(signed_in) -> None:
+    text = "key,kind,occurred_at,app\na,false_throttle,2026-01-14T09:30:00Z,app_1\n"
+    page = shown(send(signed_in("ml_owner"), text))
+    assert "Line 2, kind: Only a dispute tells whether a refusal was wrong" in page
+    assert not Outcome.objects.exists()
 
 
 def test_the_page_of_an_app_shows_what_came_later(signed_in) -> None:
@@ -97,3 +135,19 @@ def test_who_may_not_report_is_told_who_can(signed_in, role: str) -> None:
     assert '<input class="input" type="file"' not in page
     assert send(client).status_code == 403
     assert not Outcome.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"kind": "false_throttle", "source": "csv"}, "Does not count"),
+        ({"kind": "false_throttle", "source": "dispute"}, "Counts"),
+        ({"kind": "churn", "source": "csv"}, "Counts"),
+    ],
+)
+def test_a_verdict_that_no_dispute_gave_is_shown_as_one_that_does_not_count(fields, says) -> None:
+    now = timezone.now()
+    one = Outcome(key="k", occurred_at=now, reported_at=now, matured_at=now, **fields)
+    one.tie = OutcomeTie(app="app_1", state="tied", how="app")
+    page = render_to_string("decisions/outcome_state.html", {"outcome": one})
+    assert re.sub(r"<[^>]+>|\s+", " ", page).strip() == says

@@ -184,7 +184,7 @@ def _decides(page) -> None:
     page.keyboard.press("g")
     page.keyboard.press("w")
     page.wait_for_url("**/disputes")
-    page.get_by_role("button", name="Decide…").click()
+    page.get_by_role("link", name="Read and decide").click()
     page.get_by_label("It was wrong: a false throttle").check()
     page.locator("#ve-why").fill("It was announced on Monday")
     page.locator("#ve-go").click()

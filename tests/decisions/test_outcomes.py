@@ -82,6 +82,7 @@ def test_the_same_report_again_changes_nothing_not_even_the_log() -> None:
         {"request_id": "r"},
         {"decision": uuid.uuid4()},
         {"token_digest": "0" * 32},
+        {"receipt": "A" * 100},
         {"reported_at": WHEN},
         {"matured_at": WHEN},
     ],
@@ -113,6 +114,10 @@ def test_a_key_twice_in_one_report_counts_once_or_conflicts() -> None:
         ({"key": "x" * 201}, "key"),
         ({"key": "Dispute:7"}, "key"),
         ({"kind": "bad luck"}, "kind"),
+        ({"kind": "false_throttle"}, "kind"),
+        ({"kind": "correct_refusal"}, "kind"),
+        ({"receipt": "not a receipt"}, "receipt"),
+        ({"receipt": "A" * 301}, "receipt"),
         ({"app": ""}, "app"),
         ({"app": "a b"}, "app"),
         ({"token_digest": "secret-token"}, "token_digest"),
@@ -122,6 +127,8 @@ def test_a_key_twice_in_one_report_counts_once_or_conflicts() -> None:
         ({"weight": 0.0}, "weight"),
         ({"weight": float("nan")}, "weight"),
         ({"weight": float("inf")}, "weight"),
+        ({"weight": 1000.5}, "weight"),
+        ({"weight": 1e9}, "weight"),
         ({"occurred_at": datetime.now(UTC) + timedelta(days=1)}, "occurred_at"),
         ({"occurred_at": datetime(1999, 1, 1, tzinfo=UTC)}, "occurred_at"),
         ({"occurred_at": WHEN.replace(tzinfo=None)}, "occurred_at"),
@@ -164,7 +171,7 @@ def test_when_the_audit_log_cannot_be_written_nothing_is(monkeypatch) -> None:
 
 
 @pytest.mark.django_db
-def test_the_app_is_taken_from_the_stored_decision_and_may_not_contradict_it(store) -> None:
+def test_the_app_is_told_by_the_stored_decision_and_may_not_contradict_it(store) -> None:
     made = event(request_id="req_known")
     store([made])
     decision = uuid.UUID(bytes=made.id)
@@ -172,7 +179,11 @@ def test_the_app_is_taken_from_the_stored_decision_and_may_not_contradict_it(sto
         a_report("by-decision", app="", decision=decision),
         a_report("by-request", app="", request_id="req_known"),
     )
-    assert set(Outcome.objects.values_list("app", flat=True)) == {"app_7q2m4kx9"}
+    told = Outcome.objects.order_by("key").values_list("app", "tie__app", "tie__how")
+    assert list(told) == [
+        ("", "app_7q2m4kx9", "decision"),
+        ("", "app_7q2m4kx9", "request"),
+    ]
     with pytest.raises(Invalid, match="another app"):
         send(a_report("wrong", app="app_other", decision=decision))
 
@@ -203,6 +214,7 @@ def test_a_decision_finds_what_came_of_it_nearest_first_and_nothing_of_others(st
     assert {o.key for o in outcome_reports.of_app("app_7q2m4kx9")} == {
         "app",
         "app-before",
+        "token",
         "request",
         "decision",
         "other-decision",
@@ -219,6 +231,10 @@ def test_the_database_refuses_illegal_outcomes_and_changes() -> None:
         {"app": ""},
         {"weight": 0},
         {"weight": float("nan")},
+        {"weight": 1000.5},
+        {"kind": OutcomeKind.FALSE_THROTTLE},
+        {"kind": OutcomeKind.CORRECT_REFUSAL},
+        {"source": "dispute"},
         {"reported_at": WHEN - timedelta(days=1)},
         {"matured_at": WHEN - timedelta(days=1)},
         {"key": row.key},
@@ -264,3 +280,20 @@ REPORTS = st.builds(
 def test_equal_reports_and_only_those_have_equal_digests(one: Report, other: Report) -> None:
     other = replace(other, key=one.key)
     assert (outcome_reports.digest(one) == outcome_reports.digest(other)) == (one == other)
+
+
+def test_a_report_of_before_there_were_receipts_keeps_its_digest() -> None:
+    """It may be sent again after an update, and must not be taken for another one."""
+    report = Report(
+        "cb-1",
+        "chargeback",
+        datetime(2026, 1, 14, 9, 30, tzinfo=UTC),
+        app="app_1",
+        decision=uuid.UUID("0197a5b2-c3d4-7e8f-9a0b-1c2d3e4f5a6b"),
+        weight=2,
+        note="PAY-812",
+    )
+    # as the version before wrote it
+    assert outcome_reports.digest(report) == (
+        "557d3de14295f0075665e15ff10c9836adf6b5cb6289292f97d7d0fb204d2761"
+    )

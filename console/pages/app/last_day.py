@@ -16,7 +16,7 @@ from control.directory.apps import KnownApp
 from decider.contracts.vocabulary import Action
 from decisions.counts import aggregate
 from decisions.counts.estimate import NOTHING, Estimate, total
-from decisions.models import Decision, Dispute, Outcome, utc
+from decisions.models import Decision, Dispute, utc
 from decisions.models.outcome import OutcomeKind, State
 from decisions.outcomes import reports
 from decisions.search import app_day, lookup
@@ -229,7 +229,7 @@ def _mix(counts: dict[int, Estimate], whole: float) -> tuple[tuple[Action, Estim
 
 def labels(app_id: str, now: float) -> Labels:
     """Count the outcomes about an app that occurred in the last 30 days, and its open disputes."""
-    reported = Outcome.objects.filter(app=app_id, occurred_at__gte=utc(now - LABELS_S))
+    reported = reports.of_app_since(app_id, utc(now - LABELS_S))
     matured = dict(
         reported.filter(matured_at__lte=utc(now)).values_list("kind").annotate(n=Count("*"))
     )

@@ -4,12 +4,8 @@ person.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
-from django.contrib.auth.models import User
 from django.core.exceptions import BadRequest
 from django.core.paginator import Page, Paginator
 from django.http import Http404, HttpRequest, HttpResponse
@@ -19,54 +15,24 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 from django.views.decorators.vary import vary_on_headers
 
-from console.frame import app_looks, roles
+from console.frame import app_looks
 from console.frame.fragments import htmx_details, redirect_to
 from console.frame.people import person
 from console.frame.permissions import require
 from console.frame.stored import decision_or_404
+from console.pages.disputes import page
 from console.pages.disputes.forms import OpenForm, VerdictForm
 from control.audit.actors import Actor
 from control.directory import apps as directory
 from control.errors import Refused
 from decider.contracts import units
-from decider.contracts.ids import format_decision_id
-from decider.contracts.vocabulary import REASONS
-from decisions import reason_text
 from decisions.models import Dispute
 from decisions.outcomes import disputes
-from decisions.search import lookup
 
 _VIEW = "decisions.view_dispute"
 FILTERS = {"open": "Open", "mine": "Mine", "decided": "Decided"}
 # Rows of a page. Chosen: a screen full.
 ROWS = 25
-
-
-@dataclass(frozen=True)
-class DisputeRow:
-    """A dispute in the queue."""
-
-    dispute: Dispute
-    name: str
-    """Name of its app."""
-    why: str
-    """The reason of the disputed decision in a few words."""
-    can_decide: bool
-
-    @property
-    def decision(self) -> str:
-        """Id of the disputed decision, as it is shown."""
-        return format_decision_id(self.dispute.decision.bytes)
-
-    @property
-    def age(self) -> str:
-        """How long it has waited, or did wait, for its verdict."""
-        return units.span((self.dispute.decided_at or timezone.now()) - self.dispute.opened_at)
-
-    @property
-    def is_old(self) -> bool:
-        """Whether it has been open for longer than it should be."""
-        return self.dispute.is_open and timezone.now() - self.dispute.opened_at > disputes.OLD
 
 
 @require_GET
@@ -80,7 +46,7 @@ def queue(request: HttpRequest) -> HttpResponse:
         request.GET.get("page")
     )
     waiting = disputes.waiting()
-    rows = dispute_rows(list(some), person(request))
+    rows = page.dispute_rows(list(some), person(request))
     app_looks.note_rows(request, (row.dispute for row in rows), "the queue of disputes")
     context = {
         "page": "disputes",
@@ -96,20 +62,6 @@ def queue(request: HttpRequest) -> HttpResponse:
         "may_decide": request.user.has_perm(disputes.ADJUDICATE_PERMISSION),
     }
     return render(request, "decisions/disputes.html", context)
-
-
-def dispute_rows(found: Sequence[Dispute], user: User) -> list[DisputeRow]:
-    """Return disputes as rows, with the names of their apps."""
-    names = directory.names(d.app for d in found)
-    return [
-        DisputeRow(
-            d,
-            names[d.app],
-            reason_text.BRIEF.get(reason_text.find_telling_reason(d.action, d.reason_code), ""),
-            disputes.can_adjudicate(d, user),
-        )
-        for d in found
-    ]
 
 
 def _pages(some: Page[Dispute], which: str) -> dict[str, str]:
@@ -165,14 +117,18 @@ def open_dispute(request: HttpRequest, decision_id: str) -> HttpResponse:
         "form": form,
         "name": directory.names([found.app])[found.app],
     }
-    return _asked(request, "decisions/open_dispute", context, form)
+    # a sheet for htmx, a page without script
+    name = "open_dispute_sheet.html" if htmx_details(request) else "open_dispute.html"
+    status = 422 if form.errors else 200
+    return render(request, f"decisions/{name}", context, status=status)
 
 
 @require_http_methods(["GET", "POST"])
-@vary_on_headers("HX-Request")
 @permission_required(_VIEW, raise_exception=True)
 def dispute(request: HttpRequest, number: int) -> HttpResponse:
-    """Show one dispute, and decide it when the form is posted. Raise PermissionDenied, Http404."""
+    """Show the evidence about one dispute, and decide it when the form is posted. Raise
+    PermissionDenied, Http404.
+    """
     found = _dispute(number)
     form = VerdictForm(request.POST if request.method == "POST" else None)
     if request.method == "POST":
@@ -189,38 +145,29 @@ def dispute(request: HttpRequest, number: int) -> HttpResponse:
             else:
                 messages.info(request, f"The verdict is kept: {done.get_state_display().lower()}.")
                 return redirect_to(request, reverse("disputes"))
+    elif htmx_details(request):
+        # a page that was open before an update asks for the sheet that used to be here
+        return redirect_to(request, reverse("dispute", args=[number]))
     app_looks.note(request, found.app, f"dispute {number}")
-    (row,) = dispute_rows([found], person(request))
-    kept = lookup.find(found.decision) is not None
-    reason = REASONS[reason_text.find_telling_reason(found.action, found.reason_code)].text
-    context = {
+    shown = page.dispute_page(found, person(request))
+    context: dict[str, object] = {
         "page": "disputes",
-        "row": row,
+        "s": shown,
+        "row": shown.row,
         "dispute": found,
         "form": form,
-        "kept": kept,
-        "reason": reason,
     }
-    return _asked(
-        request, "decisions/dispute", context | {"why_not": _why_not(found, request)}, form
-    )
-
-
-def _asked(
-    request: HttpRequest, template: str, context: dict[str, object], form: OpenForm | VerdictForm
-) -> HttpResponse:
-    """Render a form: a sheet for htmx, a page without script; status 422 when it has errors."""
-    name = f"{template}_sheet.html" if htmx_details(request) else f"{template}.html"
-    return render(request, name, context, status=422 if form.errors else 200)
-
-
-def _why_not(found: Dispute, request: HttpRequest) -> str:
-    """Say why this person cannot decide it now; empty when they can, or when it is decided."""
-    if not found.is_open or disputes.can_adjudicate(found, person(request)):
-        return ""
-    if not request.user.has_perm(disputes.ADJUDICATE_PERMISSION):
-        return f"{roles.who_can(disputes.ADJUDICATE_PERMISSION)}."
-    return "You opened it, so someone else decides it."
+    if shown.evidence:
+        # the names by which the panels of the decision page know these
+        context |= {
+            "p": shown.evidence.shown,
+            "d": shown.evidence.shown.d,
+            "way": shown.evidence.way,
+            "happened": shown.evidence.happened,
+            "polls": 0,
+        }
+    status = 422 if form.errors else 200
+    return render(request, "decisions/dispute.html", context, status=status)
 
 
 def _dispute(number: int) -> Dispute:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 
 from django.db.models import QuerySet
+from django.urls import reverse
 from drf_spectacular.utils import OpenApiParameter, extend_schema, extend_schema_field
 from rest_framework import serializers, status
 from rest_framework.exceptions import NotFound, ValidationError
@@ -25,7 +26,8 @@ from control.errors import Refused
 from decider.contracts.ids import format_decision_id, parse_decision_id
 from decider.contracts.vocabulary import Action
 from decisions.models import Dispute, Outcome
-from decisions.models.outcome import OutcomeKind
+from decisions.models.outcome import MOST_WEIGHT, REPORTABLE, OutcomeKind
+from decisions.models.tie import TieHow, TieState
 from decisions.outcomes import disputes, report_input
 from decisions.outcomes import reports as outcome_reports
 from decisions.outcomes.reports import Report
@@ -59,7 +61,10 @@ class OutcomeIn(serializers.Serializer[object]):
     """
 
     key = Text(max_length=200, help_text="Your own id for it: sent again, it changes nothing.")
-    kind = serializers.ChoiceField(OutcomeKind.choices)
+    kind = serializers.ChoiceField(
+        [(kind.value, kind.label) for kind in REPORTABLE],
+        help_text="Whether a refusal was wrong comes from disputes only.",
+    )
     occurred_at = serializers.DateTimeField()
     reported_at = serializers.DateTimeField(
         allow_null=True, default=None, help_text="When its source learned of it; default: now."
@@ -73,7 +78,18 @@ class OutcomeIn(serializers.Serializer[object]):
     )
     request_id = Text(allow_blank=True, default="", max_length=200)
     decision = DecisionId(allow_null=True, default=None)
-    weight = serializers.FloatField(default=1.0, help_text="How many such events it stands for.")
+    receipt = Text(
+        allow_blank=True,
+        default="",
+        max_length=300,
+        help_text="What the refused client got; it tells the app of a decision that is not stored.",
+    )
+    weight = serializers.FloatField(
+        default=1.0,
+        help_text="How many such events it stands for: above 0, at most"
+        f" {MOST_WEIGHT:,.0f}; about a stored decision at most the inverse of the probability with"
+        " which it was kept.",
+    )
     note = Text(allow_blank=True, default="", max_length=500)
 
     def to_internal_value(self, data: object) -> Report:
@@ -114,7 +130,30 @@ class OutcomeOut(serializers.ModelSerializer[Outcome]):
     """A stored outcome."""
 
     decision = DecisionId(allow_null=True)
+    kind = serializers.ChoiceField(OutcomeKind.choices)
     mature = serializers.BooleanField(source="is_mature", help_text="Whether it counts by now.")
+    counts = serializers.BooleanField(
+        source="is_real",
+        help_text="False for a verdict that was reported without a dispute, as was possible once:"
+        " nothing counts it.",
+    )
+    tied_app = serializers.CharField(
+        source="tie.app", help_text="The app that it is about; empty while none is known."
+    )
+    tie = serializers.ChoiceField(
+        TieState.choices,
+        source="tie.state",
+        help_text="tied: the app is known; unknown: no app is known; several: several apps used the"
+        " same request id or credential, or what was reported contradicts itself.",
+    )
+    tied_by = serializers.ChoiceField(
+        [*TieHow.choices, ("", "None")], source="tie.how", help_text="What told the app."
+    )
+    tried_next = serializers.DateTimeField(
+        source="tie.next_at",
+        allow_null=True,
+        help_text="When its app is looked for again; null: no more.",
+    )
 
     class Meta:
         model = Outcome
@@ -125,8 +164,13 @@ class OutcomeOut(serializers.ModelSerializer[Outcome]):
             "reported_at",
             "matured_at",
             "mature",
+            "counts",
             "source",
             "weight",
+            "tied_app",
+            "tie",
+            "tied_by",
+            "tried_next",
             "app",
             "request_id",
             "decision",
@@ -160,6 +204,12 @@ class Outcomes(APIView):
         responses=OutcomesPage,
         parameters=[
             OpenApiParameter("app", text_schema(128), description="Only what is about this app."),
+            OpenApiParameter(
+                "tie",
+                str,
+                enum=outcome_reports.TIES,
+                description="Only what is tied to an app, or what is not.",
+            ),
             *OUTCOMES_PAGING.parameters,
         ],
     )
@@ -170,9 +220,14 @@ class Outcomes(APIView):
         app = request.query_params.get("app", "")
         if len(app) > 128 or "\x00" in app:
             raise ValidationError({"app": "An app id has at most 128 characters, and no NUL."})
+        tie = request.query_params.get("tie", "")
+        if tie and tie not in outcome_reports.TIES:
+            raise ValidationError({"tie": f"Must be one of {', '.join(outcome_reports.TIES)}."})
         before = _before(OUTCOMES_PAGING.cursor_of(request), app)
-        some, more = OUTCOMES_PAGING.cut(request, outcome_reports.latest(app, before))
-        app_looks.note_rows(request, some, "outcomes over the API")
+        some, more = OUTCOMES_PAGING.cut(request, outcome_reports.latest(app, before, tie))
+        app_looks.note_apps(
+            request, (o.tie.app for o in some if o.tie.app), "outcomes over the API"
+        )
         if app and not some:
             # An empty list also tells something about the app, so it is a look.
             app_looks.note_known(request, app, "outcomes over the API")
@@ -205,8 +260,9 @@ def _before(key: str, app: str) -> Outcome | None:
     """Return the outcome that a page begins after. Raise NotFound for a key outside the list."""
     if not key:
         return None
-    last = Outcome.objects.filter(key=key).first() if "\x00" not in key else None
-    if last is None or (app and last.app != app):
+    known = Outcome.objects.select_related("tie")
+    last = known.filter(key=key).first() if "\x00" not in key else None
+    if last is None or (app and last.tie.app != app):
         raise NotFound("No outcome in this list has the key given as “before”.")
     return last
 
@@ -244,12 +300,35 @@ class VerdictIn(serializers.Serializer[object]):
     reason = Text(max_length=chain.REASON_MAX)
 
 
+class DisputeLinks(serializers.Serializer[object]):
+    """Where the evidence is: addresses of this API. Each answers 404 when the decision is no longer
+    stored.
+    """
+
+    decision = serializers.CharField()
+    explanation = serializers.CharField(help_text="How the features moved its risk.")
+    counterfactual = serializers.CharField(help_text="What would have changed it.")
+    app = serializers.CharField(help_text="The app, its outcomes and its disputes.")
+
+
 class DisputeOut(serializers.ModelSerializer[Dispute]):
     """A dispute."""
 
     number = serializers.IntegerField(source="pk")
     decision = DecisionId()
     action = WordField(Action)
+    links = serializers.SerializerMethodField()
+
+    @extend_schema_field(DisputeLinks)
+    def get_links(self, dispute: Dispute) -> dict[str, str]:
+        """Return where a judge finds the evidence."""
+        decision = [format_decision_id(dispute.decision.bytes)]
+        return {
+            "decision": reverse("api-decision", args=decision),
+            "explanation": reverse("api-explanation", args=decision),
+            "counterfactual": reverse("api-counterfactual", args=decision),
+            "app": reverse("api-app", args=[dispute.app]),
+        }
 
     class Meta:
         model = Dispute
@@ -268,6 +347,7 @@ class DisputeOut(serializers.ModelSerializer[Dispute]):
             "decided_at",
             "verdict_reason",
             "weight",
+            "links",
         ]
 
 

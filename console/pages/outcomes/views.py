@@ -5,8 +5,10 @@ from __future__ import annotations
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.decorators import permission_required
+from django.core.exceptions import BadRequest
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from console.frame import app_looks
@@ -15,12 +17,13 @@ from console.frame.permissions import require
 from control.audit import chain
 from control.audit.actors import Actor
 from control.errors import Refused
-from decisions.models import Outcome
-from decisions.models.outcome import OutcomeKind
-from decisions.outcomes import csv_file, report_input, reports
+from decisions.models.outcome import MOST_WEIGHT, REPORTABLE
+from decisions.outcomes import csv_file, report_input, reports, ties
 from decisions.outcomes.csv_file import LineProblem
 
 _VIEW = "decisions.view_outcome"
+# What the list may be narrowed to.
+FILTERS = {"": "All", "unknown": "App unknown"}
 # Rows of the list. Chosen: a screen full; the REST list has pages.
 LATEST = 25
 # Most problems of a file that are shown. Chosen: a wrong column causes one in each line, and fifty
@@ -41,10 +44,14 @@ class UploadForm(forms.Form):
 @require_http_methods(["GET", "POST"])
 @permission_required(_VIEW, raise_exception=True)
 def outcomes_page(request: HttpRequest) -> HttpResponse:
-    """Show the latest outcomes, and store an uploaded file of them.
+    """Show the latest outcomes and those whose app is not known, and store an uploaded file.
 
-    Raise PermissionDenied when the person may not upload.
+    Raise PermissionDenied when the person may not upload, BadRequest for a list that does not
+    exist.
     """
+    which = request.GET.get("show", "")
+    if which not in FILTERS:
+        raise BadRequest("“show” must be unknown, or not be there.")
     form = UploadForm(request.POST, request.FILES) if request.method == "POST" else UploadForm()
     problems: tuple[LineProblem, ...] = ()
     if request.method == "POST":
@@ -55,9 +62,9 @@ def outcomes_page(request: HttpRequest) -> HttpResponse:
             except Refused as error:
                 problems = csv_file.problems_of(error)
     bad = bool(problems or form.errors)
-    latest = list(Outcome.objects.order_by("-stored_at", "-pk")[:LATEST])
-    app_looks.note_rows(request, latest, "outcomes")
-    context = _context(request, form, problems) | {"latest": latest}
+    latest = list(reports.latest(tie=which)[:LATEST])
+    app_looks.note_apps(request, (one.tie.app for one in latest if one.tie.app), "outcomes")
+    context = _context(request, form, problems) | {"latest": latest, **_unknown(which)}
     return render(request, "decisions/outcomes.html", context, status=422 if bad else 200)
 
 
@@ -76,6 +83,20 @@ def _stored(request: HttpRequest, form: UploadForm) -> HttpResponse:
     return redirect("outcomes")
 
 
+def _unknown(which: str) -> dict[str, object]:
+    """Return the template variables about outcomes whose app is not known."""
+    return {
+        "which": which,
+        "filters": [
+            (key, label, f"{reverse('outcomes')}{f'?show={key}' if key else ''}")
+            for key, label in FILTERS.items()
+        ],
+        "reporters": ties.unknown_by_reporter(),
+        "unknown": ties.count_unknown(),
+        "trying_days": ties.KEEP_TRYING.days,
+    }
+
+
 def _context(
     request: HttpRequest, form: UploadForm, problems: tuple[LineProblem, ...]
 ) -> dict[str, object]:
@@ -88,7 +109,8 @@ def _context(
         "may_report": reports.may_report(person(request)),
         "columns": report_input.FIELDS,
         "required": report_input.REQUIRED,
-        "kinds": OutcomeKind.choices,
+        "kinds": [kind.value for kind in REPORTABLE],
+        "most_weight": MOST_WEIGHT,
         "largest": csv_file.LARGEST,
         "most": reports.MOST,
     }

@@ -15,13 +15,13 @@ from console.api.fields import Text, WordField
 from console.frame import app_looks
 from console.frame.permissions import READ
 from console.pages.decision.api import CustomerText
-from console.pages.receipts.pasted_receipt import Opened, open_receipt
 from control.errors import KeysError
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import Action, Reason, Stage
 from decider.refusal.receipt import ReceiptError
 from decisions.models import utc
 from decisions.search import lookup
+from decisions.search.receipts import Opened, open_receipt
 from explain.text import customer, receipt
 
 

@@ -9,9 +9,9 @@ from django.views.decorators.http import require_GET
 
 from console.frame import app_looks
 from console.frame.permissions import READ
-from console.pages.receipts.pasted_receipt import open_receipt
 from control.errors import KeysError
 from decider.refusal.receipt import ReceiptError
+from decisions.search.receipts import open_receipt
 from explain.text import receipt as receipt_text
 
 

@@ -1,0 +1,2 @@
+DROP TRIGGER outcome_has_dispute ON decisions_outcome;
+DROP FUNCTION decisions_outcome_has_dispute();
