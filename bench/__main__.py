@@ -26,7 +26,6 @@ PARTS = (
     "kill_switch",
     "busy_console",
     "lookup",
-    "pages",
     "waiting_clients",
     "fleet",
     "late",

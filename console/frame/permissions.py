@@ -5,16 +5,22 @@ Pages and REST operations refuse in the same words, which name the roles that ma
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
+from django.db import Error
 from django.http import HttpRequest
 from rest_framework.request import Request
 
 from console.frame import roles
 from console.frame.people import person
-from control.errors import NotAllowed
+from control.audit import denials
+from control.audit.actors import Actor
+from control.errors import NotAllowed, Refused
+
+log = logging.getLogger("sluice.denials")
 
 # To see decisions and what is computed from them.
 READ = "decisions.view_decision"
@@ -41,3 +47,17 @@ def require(request: HttpRequest | Request, check: Callable[[User], None], permi
     except NotAllowed as error:
         raise PermissionDenied(f"{error} {roles.who_can(permission)}.") from error
     return user
+
+
+def record_refusal(request: HttpRequest | Request, why: str) -> None:
+    """Append who was refused what, and why. An answer never fails for it: without a database or
+    with a full disk, the log of the process says so.
+    """
+    user, match = request.user, request.resolver_match
+    if not isinstance(user, User) or match is None:
+        return
+    tried = f"{request.method} {match.route}"
+    try:
+        denials.record(by=Actor.of(user), tried=tried, why=why or "Not allowed.")
+    except (Error, Refused) as error:
+        log.warning("%s was refused %s, not in the audit log: %s", user.pk, tried, error)

@@ -16,7 +16,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
-from console.frame import denials
+from console.frame import permissions
 from control import errors
 
 CONTENT_TYPE = "application/problem+json"
@@ -65,7 +65,7 @@ def problem_handler(error: Exception, context: dict[str, Any]) -> Response | Non
     if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
         response["Retry-After"] = str(RETRY_S)
     if response.status_code == HTTPStatus.FORBIDDEN:
-        denials.record(context["request"], response.data["detail"])
+        permissions.record_refusal(context["request"], response.data["detail"])
     return response
 
 

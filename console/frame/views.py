@@ -18,7 +18,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_POST
 
-from console.frame import denials, layout, problems, uploads
+from console.frame import layout, permissions, problems, uploads
 from console.frame import sign_in as sign_ins
 from console.frame import status_strip as strips
 from console.frame.app_looks import TICKET
@@ -139,7 +139,7 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
 
 def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
     """Answer 403: the person may not do this. The audit log keeps that they tried."""
-    denials.record(request, str(exception))
+    permissions.record_refusal(request, str(exception))
     return _error(request, 403)
 
 

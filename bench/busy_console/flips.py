@@ -57,7 +57,7 @@ def measure() -> list[dict[str, object]]:
 
 
 def _command(*what: str) -> list[str]:
-    return [sys.executable, "-m", "bench.busy_console", *what]
+    return [sys.executable, "-m", "bench.busy_console.flips", *what]
 
 
 # ---- the processes with Django
