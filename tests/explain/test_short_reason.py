@@ -91,3 +91,21 @@ def test_table_and_page_name_the_same_reason(models, document, store) -> None:
         lead = found[0]
         assert short[d.id].startswith(f"{lead.feature.label.split(',')[0]}: {lead.shown_value}")
         assert reason_codes.write_clause(lead) in verdict.write_story(d, "It", None, found).verdict
+
+
+def test_a_table_reads_the_features_of_all_its_rows_at_once(
+    models, document, store, django_assert_max_num_queries
+) -> None:
+    events = [
+        e
+        for e in (world.decided(row, document=document) for row in world.rows(120, seed=2))
+        if e.reason == Reason.RISK_HIGH
+    ]
+    store(events)
+    backlog.explain_since(time.time() - 600.0)
+    decisions = list(Decision.objects.defer("features").filter(reason=int(Reason.RISK_HIGH)))
+    whole = list(Decision.objects.filter(reason=int(Reason.RISK_HIGH)))
+    with django_assert_max_num_queries(3):
+        short = short_reason.write_short_reasons(decisions)
+    assert len(short) > 20
+    assert short == short_reason.write_short_reasons(whole)
