@@ -227,7 +227,7 @@ def _refusals(running: dict[str, int], made_at: float, reader: Reader) -> dict[s
 
 @dataclass(frozen=True)
 class _About:
-    """What a node's standing is told by, besides its heartbeat and its ack."""
+    """What tells a node's standing, besides its heartbeat and its ack."""
 
     version: int
     made_at: float

@@ -26,6 +26,7 @@ class Migration(migrations.Migration):
         ),
         migrations.RunSQL(
             (RESOURCES / "audited.sql").read_text(encoding="ascii"),
-            (RESOURCES / "unaudited.sql").read_text(encoding="ascii"),
+            (RESOURCES / "unaudited.sql").read_text(encoding="ascii")
+            + (RESOURCES / "append_entries.sql").read_text(encoding="ascii"),
         ),
     ]

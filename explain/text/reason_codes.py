@@ -290,9 +290,12 @@ _OF_ANSWERS = {
         ("unusual_answer_share_600s", "unusual_answers_600s"),
     ),
 }
-# Shares of an app's answers that have no count of their own.
-_UNCOUNTED = frozenset(
-    {"error_share_60s", "server_error_share_60s", "auth_error_share_600s", "not_found_share_600s"}
+# Shares of an app's answers that are told so.
+_SHARES_OF_ANSWERS = frozenset(
+    {
+        *("error_share_60s", "server_error_share_60s", "client_error_share_600s"),
+        *("auth_error_share_600s", "not_found_share_600s", "unusual_answer_share_600s"),
+    }
 )
 
 
@@ -304,12 +307,11 @@ def _count_behind(name: str, values: Sequence[float]) -> float:
         pace, span = _OF_REQUESTS[name]
         found = float(values[INDEX[pace]]) * span
         return found if found > 0.0 else 0.0
-    span_of = name.rpartition("_")[2]
     pairs: Sequence[tuple[str, str]] = ()
     if name in COUNTED:
         pairs = ((name, COUNTED[name]),)
-    elif name in _UNCOUNTED or name in dict(_OF_ANSWERS.get(span_of, ())):
-        pairs = _OF_ANSWERS[span_of]
+    elif name in _SHARES_OF_ANSWERS:
+        pairs = _OF_ANSWERS[name.rpartition("_")[2]]
     for share, count in pairs:
         part, some = float(values[INDEX[share]]), float(values[INDEX[count]])
         # NaN is unknown, and fails this
