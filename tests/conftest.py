@@ -137,6 +137,15 @@ def append_only_tables_can_be_emptied_between_tests() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def umask_of_a_test_is_its_own() -> Iterator[None]:
+    """What a test's commands set would otherwise close the files of all later tests to others."""
+    before = os.umask(0o022)
+    os.umask(before)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture(autouse=True)
 def rows_of_a_test_are_audited(request: pytest.FixtureRequest) -> Iterator[None]:
     """The database refuses rows that no entry of the audit log came with. A test that is rolled
     back gets one for what it stored by itself; one that commits brings its own (`audited`).
