@@ -45,6 +45,7 @@ INSTALLED_APPS = [
     "decisions",
     "explain",
     "control",
+    "control.approvals",
     "rollouts",
     "monitoring",
     "django.contrib.auth",

@@ -27,6 +27,7 @@ _READ = (
     "decisions.view_dispute",
     "decisions.view_outcome",
     "decisions.view_buriedevent",
+    "approvals.view_request",
 )
 
 # Opening disputes, and deciding those that someone else opened.
@@ -53,16 +54,26 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         "control.engage_switch",
         "control.add_appnote",
         "control.reset_bucket",
+        "approvals.approve_switches",
+        "approvals.approve_rule",
         _SETTLE,
         *_DISPUTES,
     ),
-    "ml_owner": (*_READ, "control.add_appnote", *_DISPUTES, "decisions.report_outcome"),
+    "ml_owner": (
+        *_READ,
+        "control.add_appnote",
+        "approvals.approve_rollouts",
+        *_DISPUTES,
+        "decisions.report_outcome",
+    ),
     "policy_admin": (
         *_READ,
         "control.engage_switch",
         "control.add_appnote",
         "control.reset_bucket",
         "control.view_looks",
+        "approvals.approve_policies",
+        "approvals.approve_rule",
         _SETTLE,
         *_DISPUTES,
         "decisions.report_outcome",

@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 from django.db import DatabaseError, connection, transaction
 from knox.models import AuthToken
 
+from control.approvals.models import Mode, Request, Review, Vote
 from control.audit import chain
 from control.models import App, AppNote, AuditEntry, SwitchFlip, Tenant
 from decisions.models import Dispute, Outcome
@@ -161,7 +162,7 @@ def test_every_table_of_these_rooms_that_people_decide_in_is_held(an_app) -> Non
     tables = {
         model._meta.db_table
         for model in (App, AppNote, Tenant, SwitchFlip, Outcome, Dispute, ModelVersion, AuthToken)
-    }
+    } | {model._meta.db_table for model in (Mode, Request, Review, Vote)}
     assert held == tables | {"control_configversion"}
     from django.apps import apps
 

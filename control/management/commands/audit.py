@@ -7,13 +7,15 @@ from argparse import ArgumentParser
 from django.core.management.base import BaseCommand, CommandError
 
 from control.audit import chain, look_months
+from control.config import lies
 from control.errors import ControlError
 
 
 class Command(BaseCommand):
     help = (
-        "Checks the hash chains of the audit log and of the data-access log, and the checkpoints of"
-        " what was dropped from it. Says where one breaks."
+        "Checks the hash chains of the audit log and of the data-access log, the checkpoints of"
+        " what was dropped from it, and which config versions needed a second person. Says where"
+        " one breaks."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -29,10 +31,20 @@ class Command(BaseCommand):
         self.stdout.write(
             f"The audit log is intact: {state.entries:,} entries, the last with hash {state.head}."
         )
+        self._verify_versions()
         try:
             self._verify_looks()
         except ControlError as error:
             raise CommandError(str(error)) from error
+
+    def _verify_versions(self) -> None:
+        """Judge each config version again by its document. Raise CommandError for lies."""
+        judged = lies.find()
+        if judged.lies:
+            raise CommandError(" ".join(judged.lies))
+        self.stdout.write(
+            f"Each of {judged.versions:,} config versions needed the people that it says."
+        )
 
     def _verify_looks(self) -> None:
         """Check the data-access log. Raise CommandError where it breaks, ControlError."""
