@@ -51,7 +51,7 @@ def clause(found: Difference) -> str:
         return f"it adds {name}: {text(found.path, found.after)}"
     if found.after is None:
         return f"it clears {name}" if found.path[0] == "switches" else f"it removes {name}"
-    if found.path[0] == "switches":
+    if found.path[0] == "switches" and len(found.path) > 1:
         return f"it moves the end of {name}, {_ends(found.before)} before, {_ends(found.after)} now"
     verb = "changes"
     if _is_number(found.before) and _is_number(found.after):

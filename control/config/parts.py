@@ -12,6 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -184,7 +185,7 @@ def plain(value: Any) -> Value:
     if isinstance(value, Struct):
         return {
             field.name: plain(own)
-            for field in structs.fields(value)
+            for field in _fields(type(value))
             if (own := getattr(value, field.name)) != _default(field)
         }
     if isinstance(value, (list, tuple)):
@@ -192,6 +193,12 @@ def plain(value: Any) -> Value:
     if isinstance(value, dict):
         return {key: plain(one) for key, one in value.items()}
     return value
+
+
+# cached: resolving the annotations of a struct takes far longer than comparing it
+@cache
+def _fields(kind: type[Struct]) -> tuple[structs.FieldInfo, ...]:
+    return structs.fields(kind)
 
 
 def _default(field: structs.FieldInfo) -> Any:
@@ -268,7 +275,7 @@ def _by_head(todo: list[_Step]) -> dict[str, list[_Step]]:
 
 
 def _patched_struct(value: Any, todo: list[_Step]) -> Any:
-    types = {field.name: field.type for field in structs.fields(value)}
+    types = {field.name: field.type for field in _fields(type(value))}
     made: dict[str, Any] = {}
     for name, rest in _by_head(todo).items():
         here = getattr(value, name)
