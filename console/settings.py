@@ -318,6 +318,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 60.0,
         "options": {"expires": 60},
     },
+    "settle requests": {
+        "task": "console.tasks.settle_requests",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
     "tie outcomes": {
         "task": "decisions.tasks.tie_outcomes",
         "schedule": 300.0,

@@ -183,9 +183,10 @@ def plain(value: Any) -> Value:
     version adds does not change what earlier digests were made of.
     """
     if isinstance(value, Struct):
+        kind: type[Struct] = type(value)
         return {
             field.name: plain(own)
-            for field in _fields(type(value))
+            for field in _fields(kind)
             if (own := getattr(value, field.name)) != _default(field)
         }
     if isinstance(value, (list, tuple)):
@@ -275,7 +276,8 @@ def _by_head(todo: list[_Step]) -> dict[str, list[_Step]]:
 
 
 def _patched_struct(value: Any, todo: list[_Step]) -> Any:
-    types = {field.name: field.type for field in _fields(type(value))}
+    kind: type[Struct] = type(value)
+    types = {field.name: field.type for field in _fields(kind)}
     made: dict[str, Any] = {}
     for name, rest in _by_head(todo).items():
         here = getattr(value, name)

@@ -10,8 +10,8 @@ from datetime import datetime
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from control.approvals import mode, requests
-from control.approvals.models import Request
+from control.approvals import mode, requests, reviews, voters
+from control.approvals.models import Request, Review
 from control.approvals.requests import Draft, NotApproved
 from control.audit.actors import Actor
 from control.config import changes, gate, parts
@@ -163,3 +163,24 @@ def apply_approved(effects: Mapping[str, Effect]) -> int:
 def parts_of(row: Request) -> tuple[Difference, ...]:
     """Return what a request changes, part by part."""
     return parts.read_payload(row.payload)
+
+
+def waiting_for(user: User) -> int:
+    """Return how many requests and reviews wait for this person to decide."""
+    asked = sum(
+        not any(vote.voter_id == user.pk for vote in row.votes.all())
+        and not voters.why_not(user, row, gate.permissions_of(row))
+        for row in requests.waiting(timezone.now())
+    )
+    return asked + sum(may_close(user, row) for row in reviews.waiting())
+
+
+def may_close(user: User, row: Review) -> bool:
+    """Return whether this person may close a review. The button asks this, the endpoint asks
+    `reviews.check_may_close`.
+    """
+    try:
+        reviews.check_may_close(user, row, gate.permissions_for(row.payload))
+    except (NotAllowed, Refused):
+        return False
+    return True

@@ -10,9 +10,11 @@ import msgspec
 from django.db.models import Q
 from django.utils import timezone
 
+from control.approvals import mode
 from control.approvals.models import Request
 from control.audit.actors import Actor
-from control.config import changes, parts
+from control.config import changes, gate, parts
+from control.config.parts import pointer
 from control.errors import NotAllowed, Refused
 from control.models import ConfigVersion, SwitchFlip
 from control.permissions import holds
@@ -175,6 +177,19 @@ def summary(verb: Verb, name: str, until: datetime | None) -> str:
         if verb == "engage"
         else f"extended the switch “{label}” {end}"
     )
+
+
+def flip(verb: Verb, name: str, *, by: Actor, reason: str, until: datetime | None) -> ConfigVersion:
+    """Engage, extend or clear a switch and return the new config version; `until` is not used to
+    clear. Raise Refused as these do, and NeedsSecondPerson.
+    """
+    return _flip(verb, name, by=by, reason=reason, until=None if verb == "clear" else until)
+
+
+def waits_for_someone(name: str, by: Actor) -> bool:
+    """Return whether this person can only ask to clear a switch."""
+    part = pointer(("switches", name))
+    return mode.is_on() and part not in gate.own_switches(by, timezone.now())
 
 
 def flip_again(

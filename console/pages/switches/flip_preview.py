@@ -17,10 +17,13 @@ from typing import Literal
 
 from django.db.models import BigIntegerField, QuerySet
 from django.db.models.expressions import RawSQL
+from django.http import HttpRequest
 from django.utils import timezone
 
+from console.frame import app_looks
 from control.config import changes
 from control.deciders import publish
+from control.switches import switches
 from decider.contracts.artifact import ArtifactError
 from decider.contracts.config import Config, ModelRef
 from decider.contracts.event import Event
@@ -107,6 +110,14 @@ class Preview:
     def sampled(self) -> bool:
         """Whether the preview tried only a part of the stored decisions."""
         return self.looked_at < self.stored
+
+
+def preview_for(request: HttpRequest, verb: switches.Verb) -> Preview:
+    """Return the preview of a flip, and note the looks at the apps of its examples."""
+    found = preview_all_ml("clear" if verb == "clear" else "engage")
+    apps = (example.app for example in found.examples if example.app)
+    app_looks.note_apps(request, apps, "an example of what a switch would change")
+    return found
 
 
 def preview_all_ml(turn: Turn) -> Preview:
