@@ -89,7 +89,9 @@ def drafted(verdict: Verdict, wanted: Wanted, now: float) -> Draft:
         for d in verdict.change
         if d.path[0] == "switches" and isinstance(d.before, dict) and d.before.get("until")
     ]
-    soonest = min((end for end in ends if end > now), default=None)
+    # one that ends later than any request needs no words here
+    latest = now + requests.WAITS.total_seconds()
+    soonest = min((end for end in ends if now < end < latest), default=None)
     return Draft(
         action=wanted.action,
         subject=wanted.subject,

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from control.config.parts import ORDER, Difference, Value
 from decider.contracts.vocabulary import Action
 
+# The last moment that a calendar has, the end of the year 9999, in unix seconds.
+LATEST = 253_402_300_799.0
 # Names of switches, of fields and of sections where the document's own would not be understood.
 _SWITCHES = {"all_ml": "All ML", "observe_only": "Observe only"}
 _FIELDS = {
@@ -115,6 +117,9 @@ def _entry(path: tuple[str, ...], entry: dict[str, Value]) -> str:
 def _ends(entry: dict[str, Value]) -> str:
     if (until := entry.get("until")) is None:
         return "until someone clears it"
+    # later ones are faults of a change that is refused right after, which these words must survive
+    if until > LATEST:
+        return f"until {until:.0f} (unix seconds)"
     return f"until {datetime.fromtimestamp(until, UTC):%d %b %H:%M:%S} UTC"
 
 

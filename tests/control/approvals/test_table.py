@@ -111,6 +111,12 @@ def test_the_kind_follows_from_the_parts() -> None:
     assert kinds(both) == {Kind.SWITCHES, Kind.POLICIES}
 
 
+def test_words_survive_an_end_that_no_calendar_has() -> None:
+    far = replace(start(), switches=[Switch("all_ml", 1.8e12)])
+    (clause,) = second_person(start(), far, NOW, SEEN).needs
+    assert clause.endswith("until 1800000000000 (unix seconds) now")
+
+
 @pytest.mark.parametrize(
     ("after", "clause"),
     [
