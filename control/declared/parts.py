@@ -92,19 +92,18 @@ _OPTIONAL = tuple(name for name in Plan.__struct_fields__ if name not in _REQUIR
 
 
 def _plan_of(policy: TierPolicy) -> Plan:
-    return Plan(
-        **{
-            name: UNSET if (value := getattr(policy, name)) is None else value
-            for name in Plan.__struct_fields__
-        }
+    own = {name: getattr(policy, name) for name in _OPTIONAL}
+    return structs.replace(
+        Plan(rate=policy.rate, burst=policy.burst, quota_per_day=policy.quota_per_day),
+        **{name: UNSET if value is None else value for name, value in own.items()},
     )
 
 
 def parts_in_force(config: Config, stored: Stored) -> Parts:
     """Return every part of an installation, in the order in which it is written down."""
-    found: Parts = {
-        ("gateways", name): Gateway(kind=kind) for name, kind in stored.gateways.items()
-    }  # type: ignore[arg-type]
+    found: Parts = {}
+    for name, kind in stored.gateways.items():
+        found["gateways", name] = Gateway(kind=kind)  # type: ignore[arg-type]  # checked when stored
     for service in config.services:
         found["services", service.name] = _service(service)
     for tier, policy in zip(Tier, config.tiers, strict=True):

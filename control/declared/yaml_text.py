@@ -123,7 +123,8 @@ class _Reader:
 
     def take(self, event: yaml.Event) -> None:
         """Take in the next event. Raise DeclarationError where reading on makes no sense."""
-        at = (event.start_mark.line + 1, event.start_mark.column + 1)
+        mark = event.start_mark
+        at = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         if isinstance(event, yaml.DocumentStartEvent):
             self._documents += 1
             if self._documents > 1:
