@@ -53,7 +53,8 @@ class Change:
         """Return what changes within the part, a line each: "capacity: 400, becomes 300"."""
         if self.part[0] == "lists" or self.after is None:
             return []
-        return list(_differences(export.plain(self.before), export.plain(self.after)))
+        before = export.plain(self.before) or {}
+        return list(_differences(before, export.plain(self.after)))
 
 
 @dataclass(frozen=True, slots=True)

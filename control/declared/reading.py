@@ -16,6 +16,7 @@ from control.declared import yaml_text
 from control.declared.form import Declaration
 from control.declared.schema import schema
 from control.declared.yaml_text import DeclarationError, Fault, Path, Text
+from decider.contracts.normalise.addresses import AddressError, listed
 
 # What a JSON Schema type is called in a sentence, with an example.
 _TYPES = {
@@ -169,3 +170,14 @@ def _unclear(declared: Declaration) -> Iterator[tuple[Path, str]]:
                     ("lists", verdict, number),
                     "an entry names one app, tenant or source: write `app: app_1`, say",
                 )
+            elif isinstance(entry.source, str) and (said := _source_fault(entry.source)):
+                yield ("lists", verdict, number, "source"), said
+
+
+def _source_fault(source: str) -> str:
+    try:
+        kept = listed(source)
+    except AddressError as error:
+        return f"`{_short(source)}` cannot be used: {error}"
+    # otherwise the file would never say what is in force
+    return "" if kept == source else f"`{_short(source)}` is kept as {kept}: write {kept}"

@@ -94,6 +94,8 @@ def places(old: str, new: str) -> list[str]:
         ("days: 30", "days: 0", "`0` is out of range: write 1 to 3650"),
         ("- app: app_1", "- {app: a, tenant: b}", "line 21, column 7: an entry names one app"),
         ("- app: app_1", "- {}", "an entry names one app, tenant or source"),
+        ("192.0.2.0/24", "192.0.2.7/24", "write 192.0.2.0/24"),
+        ("192.0.2.0/24", "nowhere", "line 20, column 15: `nowhere` cannot be used"),
         ("sluice: 1", "sluice: 2", "`2` is not known here: write one of 1"),
         (
             "sluice: 1",
