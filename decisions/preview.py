@@ -4,6 +4,7 @@ decides stored decisions again, under what is in force and under what would be.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import time
@@ -11,19 +12,23 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import lru_cache, partial
 
 from django.db.models import BigIntegerField, QuerySet
 from django.db.models.expressions import RawSQL
 from django.utils import timezone
 
-from decider.contracts.config import Config
+from control.deciders import publish
+from decider.contracts.artifact import ArtifactError
+from decider.contracts.config import Config, ModelRef
 from decider.contracts.event import Event
 from decider.contracts.vocabulary import Action, Tier
 from decider.scoring.model import Model
 from decider.whatif.replay import ReplayError, decide_under
 from decisions.counts.estimate import Estimate
 from decisions.models import Decision
+
+log = logging.getLogger(__name__)
 
 WINDOW = timedelta(hours=1)
 # Most decisions that one preview reads. Chosen: bounds its cost; the sample stands for the hour.
@@ -214,3 +219,20 @@ def _sample(recent: QuerySet[Decision], stored: int) -> list[Event]:
     events = [row.event() for row in rows]
     random.Random(0).shuffle(events)  # noqa: S311 - the same order each time, so that a preview read twice agrees
     return events
+
+
+def live_model(ref: ModelRef | None) -> Model | None:
+    """Return the live model; None when there is none, or it cannot be read here."""
+    if ref is None:
+        return None
+    try:
+        return _load(ref.digest)
+    except (OSError, ArtifactError) as error:
+        log.warning("The preview decides without the live model: it cannot be read (%s).", error)
+        return None
+
+
+@lru_cache(maxsize=2)
+def _load(digest: str) -> Model:
+    """Load a model by its digest. The live one is kept for the next preview."""
+    return Model.load(publish.model_path(digest).read_bytes(), digest)

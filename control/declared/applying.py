@@ -61,11 +61,23 @@ class Applied:
     """The new config version; None when deciders had nothing new to be told."""
 
 
-def plan(text: str, take: Take | None = None) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What applying a file would do now."""
+
+    plan: Plan
+    before: Config
+    """The document in force."""
+    after: Config
+    """The document as it would be, with the same version."""
+
+
+def plan(text: str, take: Take | None = None) -> Planned:
     """Return what applying a file's text would do now. Raise DeclarationError, Refused."""
-    named = parted.parts_of(reading.read(text))
+    named, before = parted.parts_of(reading.read(text)), changes.current()
     last = last_owned()
-    return planning.make_plan(named, _present(changes.current(), {*named, *last}), last, take)
+    made = planning.make_plan(named, _present(before, {*named, *last}), last, take)
+    return Planned(made, before, _edited(before, named, made))
 
 
 def apply(text: str, *, by: Actor, reason: str, take: Take | None = None) -> Applied:
@@ -74,11 +86,11 @@ def apply(text: str, *, by: Actor, reason: str, take: Take | None = None) -> App
     """
     named = parted.parts_of(reading.read(text))
     reason = chain.check_reason(reason)
-    last, made = last_owned(), plan(text, take)
+    last, planned = last_owned(), plan(text, take)
+    made = planned.plan
     if made.conflicts and take is None:
         raise Overtaken(made.conflicts)
-    before = changes.current()
-    if _edited(before, named, made) == before:
+    if planned.after == planned.before:
         # a file that changes nothing for deciders makes no config version
         with chain.changing():
             _keep(text, made, by, reason, None)

@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-# Bytes of a file. Chosen: a thousand services with twenty endpoints each take less than half.
-MOST_BYTES = 4_000_000
+# Bytes of a file. Chosen: a thousand services with twenty endpoints each take half.
+MOST_BYTES = 2_000_000
 # Levels of nesting. Chosen: twice what the form has.
 MOST_DEPTH = 16
 # Faults that one reading tells. Chosen: a person mends a screen of them before reading again.

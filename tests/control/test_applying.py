@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -124,7 +125,7 @@ def test_what_the_console_changed_stops_the_file_until_somebody_says_whose_value
     applied(wanted, take="console")
     assert service("shop").capacity == 99.0
     # the console's value is the file's business again only when it changes once more
-    assert applying.plan(wanted).conflicts == ()
+    assert applying.plan(wanted).plan.conflicts == ()
     applied(wanted, take="file")
     assert (service("shop").capacity, service("search").capacity) == (300.0, 77.0)
 
@@ -133,7 +134,7 @@ def test_an_export_of_what_was_applied_changes_nothing(first: ConfigVersion) -> 
     applied()
     text = applying.export_text()
     assert text == applying.export_text()
-    assert applying.plan(text).changes == ()
+    assert applying.plan(text).plan.changes == ()
     assert "acme" in text and "192.0.2.0/24" in text and "days: 12" in text
 
 
@@ -202,7 +203,8 @@ def test_the_commands_plan_apply_and_export(
     call_command("plan", str(path))
     said = capsys.readouterr().out
     assert "+ add service shop\n    routes: /shop\n    capacity: 250\n" in said
-    assert said.endswith("5 to add, 1 to change, 0 to remove.\n")
+    assert "5 to add, 1 to change, 0 to remove.\n" in said
+    assert "No decision was stored in the last hour" in said
     with pytest.raises(SystemExit, match="3"):
         call_command("plan", str(path), check=True)
     _, token = tokens.create(by=person("policy_admin"), days=1, reason="a test")
@@ -214,7 +216,30 @@ def test_the_commands_plan_apply_and_export(
     call_command("plan", str(path), check=True)
     assert capsys.readouterr().out == "Nothing to change.\n"
     call_command("export")
-    assert applying.plan(capsys.readouterr().out).changes == ()
+    assert applying.plan(capsys.readouterr().out).plan.changes == ()
+
+
+def test_a_plan_shows_its_effect_on_a_log(
+    first: ConfigVersion, path: Path, tmp_path: Path, capsys
+) -> None:
+    line = (
+        '192.0.2.{} - - [29/Jan/2025:10:00:{:02} +0000] "GET /v2/orders/1 HTTP/1.1" 200 9 "-" "x"'
+    )
+    log = tmp_path / "access.log"
+    log.write_text("".join(f"{line.format(n % 2 * 7 + 1, n // 4)}\n" for n in range(240)))
+    path.write_text("sluice: 1\ntiers:\n  free: {rate: 0.01, burst: 1, quota_per_day: 9000}\n")
+    call_command("plan", str(path), log=log)
+    said = capsys.readouterr().out
+    assert "Of 240 requests of the log" in said
+    assert re.search(r"admit: 240, would be \d{1,2} \(-\d{3}\)", said)
+    assert re.search(r"anon_\S+: 0 refused, would be \d{2,3}", said)
+    # nothing was changed by looking
+    assert changes.latest() == first
+
+
+def test_a_log_that_cannot_be_read_is_a_sentence(first: ConfigVersion, path: Path) -> None:
+    with pytest.raises(CommandError, match=r"nowhere\.log"):
+        call_command("plan", str(path), log=Path("nowhere.log"))
 
 
 def test_a_wrong_file_is_told_in_lines_that_editors_open(path: Path) -> None:
@@ -239,10 +264,18 @@ def test_apply_asks_for_a_token_whose_owner_may(
     assert changes.latest() == first
 
 
-@pytest.mark.parametrize("content", [b"\xff\xfe", None, b"x" * 4_000_001])
+@pytest.mark.parametrize("content", [b"\xff\xfe", None, b"x" * 2_000_001])
 def test_a_file_that_cannot_be_read_is_a_sentence(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "f.yaml"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(CommandError, match=r"not text in UTF-8|cannot be read|more than 4,000,000"):
+    with pytest.raises(CommandError, match=r"not text in UTF-8|cannot be read|more than 2,000,000"):
         call_command("plan", str(path))
+
+
+def test_the_example_of_the_document_is_right_and_can_be_applied(first: ConfigVersion) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "declaration.md").read_text()
+    example = text.partition("```yaml\n")[2].partition("```")[0].replace("/v2/orders", "/v3/orders")
+    done = applied(example)
+    assert [change.name for change in done.plan.changes][:2] == ["service orders", "service stock"]
+    assert service("orders").endpoints[1].costs == {"stock": 1.0}

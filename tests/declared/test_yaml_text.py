@@ -111,7 +111,7 @@ def test_what_is_clear_is_taken_as_it_is_written() -> None:
         ("? [a]\n: 1", "a key must be a word"),
         ("? {a: 1}\n: 1", "a key must be a word"),
         ("[" * 100, "nested more than"),
-        ("a: '" + "x" * yaml_text.MOST_BYTES + "'", "more than 4,000,000 bytes"),
+        ("a: '" + "x" * yaml_text.MOST_BYTES + "'", "more than 2,000,000 bytes"),
     ],
 )
 def test_what_makes_no_declaration_clearer_is_refused(text: str, says: str) -> None:

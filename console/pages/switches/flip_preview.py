@@ -4,22 +4,16 @@ decisions of the last hour again.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Literal
 
 from control.config import changes
-from control.deciders import publish
-from decider.contracts.artifact import ArtifactError
-from decider.contracts.config import Config, ModelRef
+from decider.contracts.config import Config
 from decider.contracts.event import Event
 from decider.contracts.vocabulary import MlState
 from decider.scoring.model import Model
 from decider.whatif.replay import decide_under
-from decisions.preview import Preview, compare, last_hour
-
-log = logging.getLogger(__name__)
+from decisions.preview import Preview, compare, last_hour, live_model
 
 Turn = Literal["engage", "clear"]
 
@@ -45,20 +39,3 @@ def compare_decisions(
         return event.action, decide_under(event, config, model, ml_state=state).action
 
     return compare(events, stored, redecide)
-
-
-def live_model(ref: ModelRef | None) -> Model | None:
-    """Return the live model; None when there is none, or it cannot be read here."""
-    if ref is None:
-        return None
-    try:
-        return _load(ref.digest)
-    except (OSError, ArtifactError) as error:
-        log.warning("The preview decides without the live model: it cannot be read (%s).", error)
-        return None
-
-
-@lru_cache(maxsize=2)
-def _load(digest: str) -> Model:
-    """Load a model by its digest. The live one is kept for the next preview."""
-    return Model.load(publish.model_path(digest).read_bytes(), digest)
