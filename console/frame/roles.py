@@ -28,6 +28,7 @@ _READ = (
     "decisions.view_outcome",
     "decisions.view_buriedevent",
     "approvals.view_request",
+    "control.view_declaration",
 )
 
 # Opening disputes, and deciding those that someone else opened.
@@ -74,6 +75,7 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         "control.view_looks",
         "approvals.approve_policies",
         "approvals.approve_rule",
+        "control.apply_declaration",
         _SETTLE,
         *_DISPUTES,
         "decisions.report_outcome",

@@ -165,9 +165,11 @@ def take(number: int, digest: str, needed: Callable[[Request], set[str]]) -> Req
     if row.digest != digest:
         raise NotApproved("This change is not the one that was approved. Rebase the request.")
     approved = voters.counted(row, needed(row))
-    if len(approved) < row.needs:
+    if voters.missing(row, needed(row)):
         lost = _lost(row, approved)
-        raise NotApproved(f"{len(approved)} of {row.needs} approvals count. {lost}".strip())
+        enough = "" if len(approved) < row.needs else " It needs someone of another role as well."
+        count = f"{len(approved)} of {row.needs} approvals count.{enough}"
+        raise NotApproved(f"{count} {lost}".strip())
     names = ", ".join(Actor.of(vote.voter).name for vote in approved)
     _close(row, State.APPLIED, f"Approved by {names}.", now)
     return row

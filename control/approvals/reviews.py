@@ -36,7 +36,7 @@ def check_may_close(user: User, review: Review, permissions: Collection[str]) ->
     """Raise NotAllowed for a person who may not decide changes of this kind, Refused for the one
     who made this change and for a review that is closed.
     """
-    if not user.is_active or not user.has_perms(permissions):
+    if not user.is_active or not any(user.has_perm(one) for one in permissions):
         raise NotAllowed(f"{user} may not close this review.")
     if review.closed_at is not None:
         raise Refused(f"{review.closed_by} closed this review already.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import timedelta
 
 from django.contrib.auth.models import User
@@ -23,9 +24,10 @@ def check_may_approve(voter: User, request: Request, permissions: Collection[str
     """Raise NotAllowed for a person who may not decide changes of this kind, Refused for one who
     may not decide this one.
 
-    `permissions`: what the content of the request needs of whoever decides it.
+    `permissions`: what the content of the request needs of those who decide it. Who holds one of
+    several decides that part of it; together the approvers must hold all (`missing`).
     """
-    if not voter.is_active or not voter.has_perms(permissions):
+    if not voter.is_active or not any(voter.has_perm(one) for one in permissions):
         raise NotAllowed(f"{voter} may not decide this request.")
     if voter.pk == request.requested_by_id:
         raise Refused("You asked for this, so someone else must decide.")
@@ -70,3 +72,24 @@ def counted(request: Request, permissions: Collection[str]) -> list[Vote]:
         for vote in votes.select_related("voter")
         if not why_not(vote.voter, request, permissions)
     ]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What a request still lacks before its change may be made."""
+
+    people: int
+    permissions: frozenset[str]
+    """Those that nobody holds whose approval counts."""
+
+    def __bool__(self) -> bool:
+        return self.people > 0 or bool(self.permissions)
+
+
+def missing(request: Request, permissions: Collection[str]) -> Missing:
+    """Return what a request lacks now: people, and permissions that a change of several kinds
+    needs.
+    """
+    approved = counted(request, permissions)
+    lacked = {one for one in permissions if not any(vote.voter.has_perm(one) for vote in approved)}
+    return Missing(max(0, request.needs - len(approved)), frozenset(lacked))

@@ -84,11 +84,17 @@ def rebase(row: Request, *, by: User, reason: str) -> Request:
     decide it and did not ask for it, Refused when nothing is left to ask.
     """
     now = timezone.now()
-    if row.requested_by_id != by.pk and not by.has_perms(gate.permissions_of(row)):
+    if not may_rebase(by, row):
         raise NotAllowed(f"{by} may not rebase this request.")
     if overtaken(row, now) is None:
         raise Refused("Nothing that this request is about has changed, so it stands as it is.")
     return requests.replace(row.pk, _rebased(row, now), by=by, reason=reason)
+
+
+def may_rebase(user: User, row: Request) -> bool:
+    """Return whether this person may rebase a request: who asked, and who could decide it."""
+    needed = gate.permissions_of(row)
+    return row.requested_by_id == user.pk or any(user.has_perm(one) for one in needed)
 
 
 def _rebased(row: Request, now: datetime) -> Draft:

@@ -12,18 +12,21 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from msgspec.structs import replace
 
 from console.frame import roles
-from console.pages.switches.flip_preview import Example, Preview
 from console.tasks import settle_requests
 from control.approvals import mode, requests
 from control.approvals.lifecycle import State
 from control.approvals.models import Request, Review
 from control.audit.actors import SYSTEM, Actor
-from control.config import changes
+from control.config import changes, requested
+from control.config.gate import NeedsSecondPerson
 from control.models import AuditEntry, Look
 from control.switches import offline, switches
 from decider.contracts.vocabulary import Action, Tier
+from decisions.counts.estimate import Estimate
+from decisions.preview import Example, Preview
 from tests.control.approvals.conftest import approve, engage, make_person, turn_on
 from tests.control.approvals.test_requests import ask_for_burst, later, raise_burst
 from tests.pages import shown as page_of
@@ -226,8 +229,14 @@ def test_who_would_notice_is_counted_where_a_preview_can(on, dele, noor, burst) 
     assert "No decision was stored in the last hour" in shown(
         client(dele).get(at("approval-noticed", asked.pk))
     )
-    assert "cannot be counted" in shown(client(dele).get(at("approval-noticed", burst.pk)))
-    assert "cannot be counted" in shown(client(dele).get(at("approval", burst.pk)))
+    assert "No decision was stored in the last hour" in shown(
+        client(dele).get(at("approval-noticed", burst.pk))
+    )
+    with pytest.raises(NeedsSecondPerson) as held:
+        raise_burst(dele, edit=lambda config: replace(config, ml_time_limit_ms=9.0))
+    limit = requested.ask(held.value, by=dele, reason="x")
+    assert "cannot be counted" in shown(client(dele).get(at("approval-noticed", limit.pk)))
+    assert "cannot be counted" in shown(client(dele).get(at("approval", limit.pk)))
 
 
 def test_the_apps_of_its_examples_are_looks(on, dele, noor, monkeypatch) -> None:
@@ -235,7 +244,7 @@ def test_the_apps_of_its_examples_are_looks(on, dele, noor, monkeypatch) -> None
     client(noor).post(reverse(CLEAR[0], args=CLEAR[1]), GOOD)
     asked = Request.objects.get(action="switch.clear")
     example = Example("dec_" + "0" * 32, "app_hit", Tier.FREE, Action.DEFER, Action.ADMIT, 0.1)
-    seen = Preview(1, 1, 0, 1.0, 1.0, (), (), 0.0, (example,))
+    seen = Preview(1, 1, 0, 1.0, Estimate(1.0, 1.0, 1), (), (), 0.0, (example,))
     monkeypatch.setattr("console.pages.switches.flip_preview.preview_all_ml", lambda turn: seen)
     assert "free," in shown(client(dele).get(at("approval-noticed", asked.pk)))
     assert Look.objects.get().app == "app_hit"

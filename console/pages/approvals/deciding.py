@@ -37,7 +37,7 @@ def approve(number: int, ballot: Ballot, *, by: User) -> Request:
     if row.state == State.OPEN and (found := requested.overtaken(row, timezone.now())):
         raise Refused(f"{overtaken_text(found)} Rebase the request before anyone decides.")
     requests.vote(number, ballot, by=by, needed=gate.permissions_of)
-    if len(voters.counted(row, gate.permissions_of(row))) >= row.needs:
+    if not voters.missing(row, gate.permissions_of(row)):
         # the vote is kept whatever is in the way; a task tries again, and the page says what stands
         with contextlib.suppress(ControlError):
             requested.apply(row, EFFECTS)

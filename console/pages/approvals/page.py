@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from console.frame import roles
-from console.pages.approvals import deciding
+from console.pages.approvals import deciding, noticing
 from control.approvals import mode, requests, reviews, voters
 from control.approvals.lifecycle import State
 from control.approvals.models import Request, Review, Vote
@@ -81,6 +81,8 @@ class Card:
     """Why this person may not decide it; empty when they may."""
     may_rebase: bool
     who_can: str
+    lacks: str
+    """What it still needs, sentences."""
 
     @property
     def may_vote(self) -> bool:
@@ -99,7 +101,7 @@ class Card:
     @property
     def is_counted(self) -> bool:
         """Whether a preview can say who would notice."""
-        return [d.path[:2] for d in requested.parts_of(self.row)] == [("switches", "all_ml")]
+        return noticing.is_counted(self.row)
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -193,9 +195,19 @@ def card_of(row: Request, user: User, now: datetime) -> Card:
         overtaken=overtaken,
         is_mine=is_mine,
         why_not=why_not,
-        may_rebase=bool(overtaken) and (is_mine or user.has_perms(needed)),
+        may_rebase=bool(overtaken) and requested.may_rebase(user, row),
         who_can=" ".join(f"{roles.who_can(name)}." for name in sorted(needed)),
+        lacks=_lacks(row, needed),
     )
+
+
+def _lacks(row: Request, needed: set[str]) -> str:
+    """Return what a request still needs, in sentences; empty when it is closed."""
+    if row.state != State.OPEN:
+        return ""
+    found = voters.missing(row, needed)
+    said = f"It needs {max(found.people, len(found.permissions), 1)} more."
+    return " ".join([said, *(f"{roles.who_can(one)}." for one in sorted(found.permissions))])
 
 
 def said_of(payload: str) -> tuple[Said, ...]:

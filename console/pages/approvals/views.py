@@ -15,9 +15,8 @@ from django.views.decorators.http import require_GET, require_http_methods
 from console.frame import roles
 from console.frame.people import person
 from console.frame.permissions import record_refusal, require
-from console.pages.approvals import deciding, page
+from console.pages.approvals import deciding, noticing, page
 from console.pages.approvals.forms import DecideForm, ModeForm, ReasonForm
-from console.pages.switches.flip_preview import preview_for
 from control.approvals import mode as four_eyes
 from control.approvals import requests, reviews
 from control.approvals.lifecycle import State
@@ -99,7 +98,9 @@ def noticed(request: HttpRequest, number: int) -> HttpResponse:
     """Show who would notice a change, as far as a preview can count it."""
     row = _found(number)
     card = page.card_of(row, person(request), timezone.now())
-    counted = preview_for(request, "clear") if card.is_open and card.is_counted else None
+    counted = None
+    if card.is_open and card.is_counted and not card.overtaken:
+        counted = noticing.seen(request, row)
     return render(request, "control/approval_noticed.html", {"preview": counted, "card": card})
 
 

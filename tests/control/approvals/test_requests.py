@@ -35,14 +35,14 @@ def raised_burst(config, by: float = 2.0):
     return msgspec.structs.replace(config, tiers=[config.tiers[0], tier, *config.tiers[2:]])
 
 
-def raise_burst(by, factor: float = 2.0, **more):
+def raise_burst(by, factor: float = 2.0, edit=None, **more):
     return changes.make_version(
         by=Actor.of(by),
         reason="They replay after restarts",
         action="policy.change",
         subject="standard",
         summary="raised the burst of standard apps",
-        edit=lambda config: raised_burst(config, factor),
+        edit=edit or (lambda config: raised_burst(config, factor)),
         **more,
     )
 
@@ -311,3 +311,21 @@ def test_verify_finds_a_version_that_lies_about_itself(four_eyes, dele, noor, mo
 def test_turning_on_is_refused_when_it_is_on(four_eyes, dele, priya) -> None:
     with pytest.raises(Refused, match="on already"):
         turn_on(dele, priya)
+
+
+def test_a_change_of_two_kinds_needs_both_of_their_people(four_eyes, dele, noor, priya) -> None:
+    def edit(config):
+        services = [msgspec.structs.replace(s, capacity=999.0) for s in config.services]
+        return msgspec.structs.replace(raised_burst(config), services=services)
+
+    with pytest.raises(NeedsSecondPerson) as held:
+        changes.make_version(
+            by=Actor.of(dele), reason="x", action="x.x", subject="x", summary="x", edit=edit
+        )
+    asked = requested.ask(held.value, by=dele, reason="x")
+    approve(asked, noor)
+    with pytest.raises(NotApproved, match="needs someone of another role"):
+        apply(asked)
+    approve(asked, priya)
+    assert apply(asked)
+    assert changes.current().services[0].capacity == 999
