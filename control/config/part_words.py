@@ -82,7 +82,7 @@ def what(path: tuple[str, ...]) -> str:
 def text(path: tuple[str, ...], value: Value) -> str:
     """Return a value of a part in words."""
     if value is None:
-        return "none"
+        return "clear" if path[0] == "switches" else "none"
     if isinstance(value, bool):
         return "on" if value else "off"
     if _is_number(value):

@@ -113,7 +113,7 @@ def test_the_list_is_cut_into_pages_and_filtered(people) -> None:
     assert len(call(people["noor"], "/approvals?show=all").json()["results"]) == 4
     for wrong in ("show=mine", "below=x", "below=0", "limit=0", "what=1"):
         assert call(people["noor"], f"/approvals?{wrong}").status_code == 400
-    assert call(people["noor"], f"/approvals/{numbers[0]}").json()["title"].startswith("Raises")
+    assert call(people["noor"], f"/approvals/{numbers[0]}").json()["title"].startswith("Raise ")
     assert call(people["noor"], "/approvals/999999999").status_code == 404
 
 

@@ -122,10 +122,10 @@ def test_the_list_has_first_what_this_person_decides(burst, dele, noor, priya) -
     assert (flip.status_code, flip["Location"]) == (302, at("approval", asked.pk))
     page = shown(client(priya).get(at("approvals")))
     assert "<h1>2 changes wait for a second person, 1 of them for you</h1>" in page
-    assert page.index("Raises standard tier, burst") < page.index("Clears the switch")
+    assert page.index("Raise standard tier, burst") < page.index("Clear the switch")
     assert page.index("Needs you") < page.index("Not yours")
     own = shown(client(dele).get(at("approvals")))
-    assert own.index("Clears the switch") < own.index("Raises standard tier")
+    assert own.index("Clear the switch") < own.index("Raise standard tier")
     assert "You asked for this, so someone else must decide." in own
     assert 'aria-current="page"' in own
     assert '1<span class="sr">' in own.replace("\n", "").replace(" ", "").replace(

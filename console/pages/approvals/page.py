@@ -177,6 +177,8 @@ def card_of(row: Request, user: User, now: datetime) -> Card:
     needed, is_mine = gate.permissions_of(row), row.requested_by_id == user.pk
     over = requested.overtaken(row, now) if row.state == State.OPEN else None
     overtaken = deciding.overtaken_text(over) if over else ""
+    if row.state == State.OPEN and not any(user.has_perm(one) for one in needed):
+        why_not = "Your role may not decide this."
     voted = next((vote for vote in row.votes.all() if vote.voter_id == user.pk), None)
     why_not = voters.why_not(user, row, needed) if row.state == State.OPEN else "It is closed."
     if voted is not None:
@@ -218,9 +220,10 @@ def said_of(payload: str) -> tuple[Said, ...]:
 def title(row: Request) -> str:
     """Return what a request asks for, in the words of its content."""
     clauses = [part_words.clause(one) for one in parts.read_payload(row.payload)]
-    first = clauses[0].removeprefix("it ")
+    verb, _, rest = clauses[0].removeprefix("it ").partition(" ")
     more = f", and {len(clauses) - 1} more" if len(clauses) > 1 else ""
-    return first[:1].upper() + first[1:] + more
+    # "it clears the switch" is asked for as "Clear the switch"
+    return f"{verb.capitalize().removesuffix('s')} {rest}{more}"
 
 
 def _standing(row: Request, overtaken: str, is_mine: bool, why_not: str) -> tuple[str, str]:
