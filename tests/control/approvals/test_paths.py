@@ -159,8 +159,8 @@ def try_lie(case: edits.Case, by: User) -> str:
     """The database takes a version that says it needs nobody; the check of versions finds it."""
     store_past_the_gate(case)
     found = lies.find().lies
-    # nothing stores which tier an app was of, so this one alone is not judged later
-    if case.places == ("override 1",) and not found:
+    # nothing stores which tier an app was of, so what only these two need is not judged later
+    if not found and {"override 1", "list 1"} & set(case.places):
         return "no lie"
     assert bool(found) == case.needs, (case.places, found)
     return "lie found" if found else "no lie"
