@@ -22,7 +22,7 @@ from control.approvals.models import Request
 from control.audit import chain
 from control.audit.actors import Actor
 from control.config import faults, gate, parts, subjects
-from control.config.gate import Standing, Wanted
+from control.config.gate import Clearance, Wanted
 from control.deciders import formats, keys, publish
 from control.errors import Conflict, ControlError, Refused
 from control.locks import Lock
@@ -83,13 +83,13 @@ def make_version(
         if needed_format(new)[0] > max(readable, needed_format(old)[0]):
             raise Conflict("Someone else changed the config at the same moment. Try again.")
         wanted = Wanted(by, reason, action, subject, summary)
-        standing = gate.pass_through(old, new, wanted, now=now, request=request, offline=offline)
-        row = store(new, by=by, reason=reason, made_at=now, standing=standing)
+        clearance = gate.pass_through(old, new, wanted, now=now, request=request, offline=offline)
+        row = store(new, by=by, reason=reason, made_at=now, clearance=clearance)
         # after that, because only a document that deciders read can be looked through
         faults.check(new, old, now.timestamp())
         if within is not None:
             within(row, old)
-        note(wanted, row, standing, before=before, after=after)
+        note(wanted, row, clearance, before=before, after=after)
         transaction.on_commit(lambda: publish_now(row))
     return row
 
@@ -97,26 +97,26 @@ def make_version(
 def note(
     wanted: Wanted,
     row: ConfigVersion,
-    standing: Standing,
+    clearance: Clearance,
     *,
     before: chain.Json = None,
     after: chain.Json = None,
 ) -> None:
     """Append the entry of a config version, in its transaction, with who else was asked."""
-    if standing.alone:
+    if clearance.alone:
         after = {**(after or {}), "second_person": "not asked: single-person mode"}
-    elif standing.request is not None:
-        request = standing.request
+    elif clearance.request is not None:
+        request = clearance.request
         after = {**(after or {}), "request": request.pk, "second_person": request.outcome}
-    elif standing.review is not None:
-        after = {**(after or {}), "review": standing.review.pk}
+    elif clearance.review is not None:
+        after = {**(after or {}), "review": clearance.review.pk}
     chain.append(
         by=wanted.by,
         reason=wanted.reason,
         action=wanted.action,
         subject=wanted.subject,
         # as wide as the column
-        summary=wanted.summary[: 500 - len(standing.mark)] + standing.mark,
+        summary=wanted.summary[: 500 - len(clearance.mark)] + clearance.mark,
         before=before,
         after=after,
         config_version=row,
@@ -158,7 +158,7 @@ def first(*, by: Actor, reason: str, sampling: Sampling | None = None) -> Config
         new = defaults.config(1, now.timestamp())
         if sampling is not None:
             new = msgspec.structs.replace(new, sampling=sampling)
-        row = store(new, by=by, reason=reason, made_at=now, standing=Standing())
+        row = store(new, by=by, reason=reason, made_at=now, clearance=Clearance())
         chain.append(
             by=by,
             reason=reason,
@@ -179,7 +179,7 @@ def store(
     reason: str,
     made_at: datetime,
     signed: bytes | None = None,
-    standing: Standing,
+    clearance: Clearance,
 ) -> ConfigVersion:
     """Store a document as a config version and return that version. Sign the document unless
     `signed` is given. The caller writes the audit row in the same transaction. Raise Refused for a
@@ -197,11 +197,11 @@ def store(
         made_at=made_at,
         by=by.name,
         reason=reason,
-        loosens=standing.loosens,
-        change=standing.change,
-        alone=standing.alone,
-        request=standing.request,
-        review=standing.review,
+        loosens=clearance.loosens,
+        change=clearance.change,
+        alone=clearance.alone,
+        request=clearance.request,
+        review=clearance.review,
     )
 
 

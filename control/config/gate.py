@@ -51,7 +51,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Clearance:
     """How a config version came to be, as it is stored with it."""
 
     loosens: bool = False
@@ -123,7 +123,7 @@ def pass_through(
     now: datetime,
     request: Request | None = None,
     offline: bool = False,
-) -> Standing:
+) -> Clearance:
     """Return how a change may stand. Call it in its transaction, under the lock of config versions.
 
     `offline`: it happened already, without PostgreSQL. Raise NeedsSecondPerson for a change that
@@ -132,11 +132,11 @@ def pass_through(
     verdict = judge(old, new, wanted.by, now)
     if request is not None:
         taken = requests.take(request.pk, verdict.digest, permissions_of)
-        return Standing(bool(verdict.needs), verdict.digest, request=taken)
+        return Clearance(bool(verdict.needs), verdict.digest, request=taken)
     if not verdict.needs:
-        return Standing()
+        return Clearance()
     if not mode.is_on():
-        return Standing(True, verdict.digest, alone=True)
+        return Clearance(True, verdict.digest, alone=True)
     if not offline:
         raise NeedsSecondPerson(verdict, wanted, now.timestamp())
     review = reviews.open_review(
@@ -146,7 +146,7 @@ def pass_through(
         summary=wanted.summary,
         reason=wanted.reason,
     )
-    return Standing(True, verdict.digest, review=review)
+    return Clearance(True, verdict.digest, review=review)
 
 
 def judge(old: Config, new: Config, by: Actor, now: datetime, below: int | None = None) -> Verdict:

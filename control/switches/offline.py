@@ -234,16 +234,16 @@ def _store(config: Config, signed: bytes, wanted: Wanted, at: datetime) -> Confi
     """Store a document that deciders follow already, with its entry in the audit log; where it
     needed a second person, a review waits for one.
     """
-    standing = gate.pass_through(changes.current(), config, wanted, now=at, offline=True)
+    clearance = gate.pass_through(changes.current(), config, wanted, now=at, offline=True)
     row = changes.store(
         config,
         by=wanted.by,
         reason=wanted.reason,
         made_at=at,
         signed=signed,
-        standing=standing,
+        clearance=clearance,
     )
-    changes.note(wanted, row, standing)
+    changes.note(wanted, row, clearance)
     return row
 
 

@@ -24,7 +24,7 @@ from control.approvals.models import Request
 from control.audit import chain
 from control.audit.actors import SYSTEM, Actor
 from control.config import changes, gate, lies, parts, requested
-from control.config.gate import NeedsSecondPerson, Standing, Wanted
+from control.config.gate import Clearance, NeedsSecondPerson, Wanted
 from control.models import App, ConfigVersion, Tenant
 from decider.contracts import config as document
 from tests.control.approvals import edits
@@ -130,10 +130,10 @@ def try_request(case: edits.Case, by: User) -> str:
 def try_offline(case: edits.Case, by: User) -> str:
     new = replace(case.after, version=changes.latest().version + 1)
     wanted = Wanted(Actor.of(by), "x", "switch.clear", "x", "x")
-    standing = gate.pass_through(changes.current(), new, wanted, now=AT, offline=True)
-    assert (standing.review is not None) == standing.loosens == case.needs
-    row = changes.store(new, by=wanted.by, reason="x", made_at=AT, standing=standing)
-    changes.note(wanted, row, standing)
+    clearance = gate.pass_through(changes.current(), new, wanted, now=AT, offline=True)
+    assert (clearance.review is not None) == clearance.loosens == case.needs
+    row = changes.store(new, by=wanted.by, reason="x", made_at=AT, clearance=clearance)
+    changes.note(wanted, row, clearance)
     return "to review"
 
 
@@ -151,7 +151,7 @@ def store_past_the_gate(case: edits.Case, **more: object) -> None:
                 [new.version, document.encode(new), bytes(newest.signed), AT, *given.values()],
             )
         row = ConfigVersion.objects.get(version=new.version)
-        changes.note(Wanted(SYSTEM, "x", "x.x", "x", "x"), row, Standing())
+        changes.note(Wanted(SYSTEM, "x", "x.x", "x", "x"), row, Clearance())
     check_deferred()
 
 

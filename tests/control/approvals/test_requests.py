@@ -20,6 +20,7 @@ from control.errors import Conflict, NotAllowed, Refused
 from control.models import AuditEntry, SwitchFlip
 from control.switches import switches
 from tests.control.approvals.conftest import apply, approve, ask_to_clear, engage, turn_on, veto
+from tests.test_architecture import ROOMS, ROOT
 
 pytestmark = pytest.mark.django_db
 
@@ -329,3 +330,23 @@ def test_a_change_of_two_kinds_needs_both_of_their_people(four_eyes, dele, noor,
     approve(asked, priya)
     assert apply(asked)
     assert changes.current().services[0].capacity == 999
+
+
+def test_only_flips_that_happened_already_pass_the_gate_afterwards() -> None:
+    """Whoever passes `offline=True` is let through, so nobody else may; nor may anyone store a
+    document by a standing of their own.
+    """
+    used = {
+        (word, str(path.relative_to(ROOT)))
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*.py")
+        for word in ("offline=True", "Clearance(", "changes.store(")
+        if word in path.read_text()
+    }
+    assert used == {
+        ("offline=True", "control/switches/offline.py"),
+        ("offline=True", "control/switches/switches.py"),
+        ("changes.store(", "control/switches/offline.py"),
+        ("Clearance(", "control/config/changes.py"),
+        ("Clearance(", "control/config/gate.py"),
+    }

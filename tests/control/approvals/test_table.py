@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from control.audit.actors import SYSTEM
 from control.config import gate, parts
-from control.config.gate import NeedsSecondPerson, Standing, Wanted
+from control.config.gate import Clearance, NeedsSecondPerson, Wanted
 from control.config.second_person import Circumstances, Kind, kinds_of, second_person
 from control.errors import Refused
 from decider.contracts.config import Switch
@@ -47,7 +47,7 @@ def passes(case: edits.Case) -> bool:
     except NeedsSecondPerson as held:
         assert held.verdict.needs
         return False
-    assert standing == Standing()
+    assert standing == Clearance()
     return True
 
 
