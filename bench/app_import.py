@@ -1,7 +1,7 @@
 """An import of a million apps by the command's own steps, until two running deciders know them.
 
-A decider knows the paying apps when it holds their table, which it reports, and finds the profile of
-any app in Valkey. PostgreSQL flushes its commits. There is no peer to compare with.
+A decider knows the paying apps when it holds their table, which it reports, and finds the profile
+of any app in Valkey. PostgreSQL flushes its commits. There is no peer to compare with.
 """
 
 from __future__ import annotations
