@@ -76,6 +76,7 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         "approvals.approve_policies",
         "approvals.approve_rule",
         "control.apply_declaration",
+        "control.import_apps",
         _SETTLE,
         *_DISPUTES,
         "decisions.report_outcome",

@@ -64,6 +64,10 @@ class Thresholds(NamedTuple):
     """
     down: float | None
     """The nearest change above the request's own risk. None when its action holds up to 1."""
+    worth: float | None = None
+    """The value score from which on a refused request would not have had its action; None where no
+    value within _MOST_WORTH would have changed it.
+    """
 
 
 class StageTrace(NamedTuple):
@@ -220,7 +224,37 @@ def threshold(event: Event, config: Config, model: Model | None = None) -> Thres
         bands,
         up=max((r for r in begins if r <= event.risk), default=None),
         down=min((r for r in begins if r > event.risk), default=None),
+        worth=_worth_from(event, signals, features, rules),
     )
+
+
+# Value scores above a request's own up to which a change is looked for. Chosen: ten ordinary
+# requests, and no model says as much of one.
+_MOST_WORTH = 10.0
+
+
+def _worth_from(
+    event: Event, signals: np.ndarray, features: np.ndarray, rules: policy.Rules
+) -> float | None:
+    """Return the value from which on a refusal would have been another action, by scan and
+    bisection of the policy function.
+    """
+    assert event.risk is not None and event.value is not None
+    risk, action = event.risk, event.action
+    if action == Action.ADMIT:
+        return None
+
+    def holds(value: float) -> bool:
+        return int(policy.decide(signals, features, risk, value, rules)[0]) == action
+
+    points = [event.value + _MOST_WORTH * k / _STEPS for k in range(_STEPS + 1)]
+    for low, high in pairwise(points):
+        if holds(low) and not holds(high):
+            for _ in range(_HALVINGS):
+                middle = 0.5 * (low + high)
+                low, high = (middle, high) if holds(middle) else (low, middle)
+            return high
+    return None
 
 
 # The recorded signals that each stage looks at, by name, in the order in which they are shown.

@@ -105,6 +105,9 @@ STRICT = {
     "switches_engage",
     "switches_extend",
     "switches_clear",
+    "declaration_plan",
+    "declaration_apply",
+    "apps_import",
 }
 """Operations that read more than a name from the address, so that there is something to forbid."""
 BOUND = STRICT - {"disputes_list", "buried_list"} | {"decisions_minute"}
