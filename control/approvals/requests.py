@@ -164,6 +164,8 @@ def take(number: int, digest: str, needed: Callable[[Request], set[str]]) -> Req
     check_open(row, now)
     if row.digest != digest:
         raise NotApproved("This change is not the one that was approved. Rebase the request.")
+    if not row.requested_by.is_active:
+        raise NotApproved(f"{row.requested_by} asked for this and is not active any more.")
     approved = voters.counted(row, needed(row))
     if voters.missing(row, needed(row)):
         lost = _lost(row, approved)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from control.config.parts import ORDER, Difference, Value
+from control.config.parts import ORDER, Difference, Value, canonical
 from decider.contracts.vocabulary import Action
 
 # The last moment that a calendar has, the end of the year 9999, in unix seconds.
@@ -54,7 +54,9 @@ def clause(found: Difference) -> str:
     if found.after is None:
         return f"it clears {name}" if found.path[0] == "switches" else f"it removes {name}"
     if found.path[0] == "switches" and len(found.path) > 1:
-        return f"it moves the end of {name}, {_ends(found.before)} before, {_ends(found.after)} now"
+        ends = said(found)
+        was, becomes = (end.removeprefix("engaged, ") for end in (ends.was, ends.becomes))
+        return f"it moves the end of {name}, {was} before, {becomes} now"
     verb = "changes"
     if _is_number(found.before) and _is_number(found.after):
         verb = "raises" if found.after > found.before else "lowers"
@@ -90,7 +92,11 @@ def text(path: tuple[str, ...], value: Value) -> str:
     if isinstance(value, list):
         return ", ".join(text(path, one) for one in value) or "none"
     if isinstance(value, dict):
-        return _entry(path, value)
+        try:
+            return _entry(path, value)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            # whoever can write the table can ask for anything; that costs its own words only
+            return canonical(value)
     return str(value)
 
 

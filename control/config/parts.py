@@ -167,6 +167,8 @@ def value_at(config: Config, path: tuple[str, ...], now: float) -> Value:
     here: Any = living(config, now)
     for place, step in enumerate(path):
         name = path[place - 1] if place else ""
+        if isinstance(here, list) and name not in _LISTS and name != "tiers":
+            return None
         if isinstance(here, list) and step == ORDER:
             return _keys(name, here)
         if isinstance(here, list):

@@ -120,9 +120,13 @@ def apply(row: Request, effects: Mapping[str, Effect]) -> bool:
     the request ends as failed, with the reason. Raise NotApproved when it lacks approvals or was
     overtaken, and ControlError when something else is in the way and it may be tried again.
     """
-    sections = {found.path[0] for found in parts.read_payload(row.payload)}
+    found = parts.read_payload(row.payload)
+    sections = {one.path[0] for one in found}
     effect = effects.get(next(iter(sections))) if len(sections) == 1 else None
     try:
+        if found[0].part != mode.PART:
+            # what does not fit the document is told as such, whatever its effect would make of it
+            parts.patch(changes.current(), found, timezone.now().timestamp())
         if effect is not None:
             effect(row)
         elif sections.isdisjoint(effects):

@@ -4,15 +4,27 @@ BEGIN
   RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'restrict_violation';
 END $$;
 
+-- Content is a JSON list of [part, before, after]; anything else could be neither shown nor judged. Its digest is of the text.
+CREATE FUNCTION approvals_check_content(payload text, digest text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF digest <> encode(sha256(convert_to(payload, 'UTF8')), 'hex') THEN
+    RAISE EXCEPTION 'the digest is not that of the content' USING ERRCODE = 'restrict_violation';
+  END IF;
+  IF jsonb_array_length(payload::jsonb) = 0 OR EXISTS (
+    SELECT FROM jsonb_array_elements(payload::jsonb) AS part
+    WHERE jsonb_array_length(part) <> 3 OR jsonb_typeof(part -> 0) <> 'string' OR part ->> 0 NOT LIKE '/_%'
+  ) THEN
+    RAISE EXCEPTION 'the content is no list of parts' USING ERRCODE = 'restrict_violation';
+  END IF;
+END $$;
+
 -- A request begins open, and its digest is of its content.
 CREATE FUNCTION approvals_request_begins() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   IF NEW.state <> 'open' OR NEW.outcome <> '' THEN
     RAISE EXCEPTION 'a request begins open' USING ERRCODE = 'restrict_violation';
   END IF;
-  IF NEW.digest <> encode(sha256(convert_to(NEW.payload, 'UTF8')), 'hex') THEN
-    RAISE EXCEPTION 'the digest of a request is not that of its content' USING ERRCODE = 'restrict_violation';
-  END IF;
+  PERFORM approvals_check_content(NEW.payload, NEW.digest);
   RETURN NEW;
 END $$;
 
@@ -119,9 +131,10 @@ DECLARE
   was approvals_review;
 BEGIN
   IF TG_OP = 'INSERT' THEN
-    IF NEW.closed_at IS NOT NULL OR NEW.digest <> encode(sha256(convert_to(NEW.payload, 'UTF8')), 'hex') THEN
-      RAISE EXCEPTION 'a review begins open, with the digest of its content' USING ERRCODE = 'restrict_violation';
+    IF NEW.closed_at IS NOT NULL THEN
+      RAISE EXCEPTION 'a review begins open' USING ERRCODE = 'restrict_violation';
     END IF;
+    PERFORM approvals_check_content(NEW.payload, NEW.digest);
     RETURN NEW;
   END IF;
   was := OLD;

@@ -16,4 +16,5 @@ DROP FUNCTION approvals_request_moves();
 DROP FUNCTION approvals_vote_counts();
 DROP FUNCTION approvals_mode_is_asked();
 DROP FUNCTION approvals_review_moves();
+DROP FUNCTION approvals_check_content(text, text);
 DROP FUNCTION approvals_refuse();

@@ -220,6 +220,16 @@ def test_who_lost_the_role_between_vote_and_change_does_not_count(
     assert changes.current().tiers[1].burst == 300
 
 
+def test_what_someone_asked_who_is_not_active_any_more_is_not_made(four_eyes, dele, priya) -> None:
+    burst = ask_for_burst(dele)
+    approve(burst, priya)
+    dele.is_active = False
+    dele.save()
+    with pytest.raises(NotApproved, match="is not active any more"):
+        apply(burst)
+    assert changes.current().tiers[1].burst == 300
+
+
 def test_one_veto_ends_it_and_the_proposer_withdraws(four_eyes, dele, noor, priya) -> None:
     burst = ask_for_burst(dele)
     with pytest.raises(Refused, match=r"Only dele@example\.org can withdraw"):

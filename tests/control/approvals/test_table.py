@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from control.audit.actors import SYSTEM
-from control.config import gate, parts
+from control.config import gate, part_words, parts
 from control.config.gate import Clearance, NeedsSecondPerson, Wanted
 from control.config.second_person import Circumstances, Kind, kinds_of, second_person
 from control.errors import Refused
@@ -99,6 +99,12 @@ def test_what_a_later_version_cannot_place_is_refused() -> None:
         odd = parts.Difference(parts.steps(part), None, 3)
         with pytest.raises(Refused):
             parts.patch(start(), [odd], NOW)
+    for part in (
+        "/services/search/prefixes/x",
+        "/switches/all_ml/until/x",
+        "/x",
+    ):
+        assert parts.value_at(start(), parts.steps(part), NOW) is None
 
 
 def test_the_kind_follows_from_the_parts() -> None:
@@ -109,6 +115,15 @@ def test_the_kind_follows_from_the_parts() -> None:
     assert kinds(replace(start(), model=edits.NEW)) == {Kind.ROLLOUTS}
     both = replace(start(), switches=[], nodes=99)
     assert kinds(both) == {Kind.SWITCHES, Kind.POLICIES}
+
+
+@pytest.mark.parametrize("section", ["switches", "overrides", "lists", "model", "tenants", "other"])
+@pytest.mark.parametrize("value", [{}, {"until": "soon"}, {"action": 9}, {"verdict": 3}, [], [{}]])
+def test_words_survive_whatever_is_asked(section: str, value: object) -> None:
+    for before, after in ((value, None), (None, value), (value, 3)):
+        odd = parts.Difference((section, "x"), before, after)
+        assert part_words.clause(odd).startswith("it ")
+        assert part_words.said(odd).what
 
 
 def test_words_survive_an_end_that_no_calendar_has() -> None:

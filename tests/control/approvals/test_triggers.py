@@ -12,13 +12,16 @@ import pytest
 from django.db import DatabaseError, connection, transaction
 from django.utils import timezone
 
+from console.pages.approvals.page import card_of
 from control.approvals import lifecycle, mode, reviews
 from control.approvals.lifecycle import TRANSITIONS, State
 from control.approvals.models import Mode, Request, Review, Vote
 from control.audit import chain
 from control.audit.actors import SYSTEM, Actor
-from control.config import changes, parts
+from control.config import changes, parts, requested
 from control.models import ConfigVersion
+from control.switches import switches
+from rollouts import registry
 from tests.audited import append_entry
 from tests.control.approvals.conftest import approve, veto
 
@@ -73,21 +76,29 @@ def test_a_request_begins_open(dele, state) -> None:
 
 
 def test_a_digest_is_of_the_content(dele) -> None:
-    with refused("not that of its content"):
+    with refused("not that of the content"):
         made(dele, digest="0" * 64)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    ["", "[]", "{}", "3", '["x"]', "[[1,2,3]]", '[["nodes",1,2]]', '[["/nodes",1]]', '[["/",1,2]]'],
+)
+def test_content_is_a_list_of_parts(dele, payload: str) -> None:
+    with pytest.raises(DatabaseError), transaction.atomic():
+        made(dele, payload=payload, digest=parts.digest_of(payload))
 
 
 def reached(dele, priya, state: State) -> Request:
     """A request in a state, by the way that leads there."""
-    short = {"expires_at": timezone.now() + timedelta(milliseconds=1)}
-    row = made(dele, **(short if state == State.EXPIRED else {}))
+    hour = timedelta(hours=1)
+    old = {"requested_at": timezone.now() - 2 * hour, "expires_at": timezone.now() - hour}
+    row = made(dele, **(old if state == State.EXPIRED else {}))
     if state == State.APPLIED:
         cast(row, priya)
     if state == State.VETOED:
         cast(row, priya, verdict="veto")
     if state != State.OPEN:
-        if state == State.EXPIRED:
-            sql("SELECT pg_sleep(0.01)")
         Request.objects.filter(pk=row.pk).update(state=state, closed_at=timezone.now())
     return row
 
@@ -315,3 +326,18 @@ def test_a_veto_is_kept(four_eyes, dele, priya) -> None:
     veto(row, priya)
     row.refresh_from_db()
     assert row.state == State.VETOED
+
+
+@pytest.mark.parametrize(
+    "part", ["/x", "/switches/all_ml", "/model", "/tiers/gold/burst", "/nodes"]
+)
+def test_what_was_written_past_our_code_fails_alone(four_eyes, dele, people, part) -> None:
+    text = parts.canonical([[part, None, "x"]])
+    row = made(dele, payload=text, digest=parts.digest_of(text))
+    for role in ("sre", "policy_admin", "ml_owner"):
+        cast(row, people(f"one_{role}", role))
+    card_of(row, dele, timezone.now())
+    effects = {"switches": switches.apply_request, "model": registry.apply_request}
+    assert requested.apply_approved(effects) == 0
+    row.refresh_from_db()
+    assert row.state in (State.FAILED, State.OPEN)
