@@ -88,7 +88,7 @@ def test_a_strip_without_an_answer_says_since_when_and_recovers(page) -> None:
     assert (
         page.locator(".strip a").count()
         == page.locator(".strip a:has-text('Status unknown since')").count()
-        == 7
+        == 8
     )
     assert page.locator("#live").inner_text() == "System status unknown"
     page.unroute("**/ui/strip")
