@@ -332,6 +332,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 3600.0,
         "options": {"expires": 3600},
     },
+    "anchor the audit log": {
+        "task": "control.tasks.anchor_audit",
+        "schedule": 600.0,
+        "options": {"expires": 600},
+    },
     "keep partitions": {
         "task": "decisions.tasks.keep_partitions",
         "schedule": 300.0,
@@ -340,6 +345,9 @@ CELERY_BEAT_SCHEDULE = {
 }
 # Who looked at whose data: thirteen months, so that a yearly audit finds the whole year.
 SLUICE_KEEP_LOOKS_DAYS = environment.read_whole_number(env, "SLUICE_KEEP_LOOKS_DAYS", 396, low=31)
+# Where the end of the audit log is anchored: a file ("" is one in SLUICE_VAR), and who gets a copy.
+SLUICE_AUDIT_ANCHORS = env.str("SLUICE_AUDIT_ANCHORS", "").strip()
+SLUICE_AUDIT_ANCHOR_URL = env.str("SLUICE_AUDIT_ANCHOR_URL", "").strip()
 SLUICE_KEEP_DAYS = environment.read_whole_number(env, "SLUICE_KEEP_DAYS", 30, low=1)
 # Bytes that the database, logs and the embedded Valkey may take together. At least twice what must
 # be left before old days are dropped (control.disk).

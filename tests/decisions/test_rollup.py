@@ -70,7 +70,7 @@ def test_counts_kept_ready_are_those_of_the_rows(store, some, late, compacted) -
     now = time.time()
     with as_owner():
         Decision.objects.all().delete()
-    with connection.cursor() as cursor:
+    with as_owner(), connection.cursor() as cursor:
         cursor.execute(
             "DELETE FROM decisions_facet; DELETE FROM decisions_appcount; DELETE FROM"
             " decisions_countlevel"

@@ -45,6 +45,7 @@ TABLES: Final = (
     Table("control_app", f"{_ADD}, update"),
     Table("control_switchflip", f"{_ADD}, update"),
     Table("control_appnote", _ADD),
+    Table("control_anchorreport", f"{_ADD}, update"),
     Table("rollouts_modelversion", f"{_ADD}, update"),
     # events go in whole; their days go by a function
     Table("decisions_decision", _ADD, "insert", ("token_digest",)),
