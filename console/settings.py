@@ -175,6 +175,10 @@ SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SECURE_SSL_REDIRECT = HTTPS
 # a year, as browsers' preload lists ask for; 0 without HTTPS, because HSTS would force HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+# hosts below the console's are not ours to decide about, so it must be asked for
+SECURE_HSTS_INCLUDE_SUBDOMAINS = environment.read_flag(env, "SLUICE_HSTS_SUBDOMAINS")
+# browsers' preload lists take whole domains, of which a console is one host
+SILENCED_SYSTEM_CHECKS = ["security.W021"]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if SLUICE_BEHIND_PROXY else None
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000  # bytes
 FILE_UPLOAD_HANDLERS = [

@@ -38,8 +38,9 @@ SHOWN_OUTPUT = 500
 READY_WITHIN_S = 2
 # Seconds between two looks at a server that starts. Chosen: no person notices so short a wait.
 LOOK_AGAIN_AFTER_S = 0.05
-# Bytes of a generated password. 32 random bytes cannot be guessed (256 bits).
-SECRET_BYTES = 32
+# Bytes of a generated password. 32 random ones cannot be guessed (256 bits); 48 make 64 characters,
+# as Django asks of the key of sessions for 50.
+SECRET_BYTES = 48
 # Ports from which `free_port` draws: below those that systems take for outgoing connections, one of
 # which could take a drawn port before its server listens.
 FREE_PORTS = range(20_000, 32_000)
