@@ -34,7 +34,7 @@ def find(anchoring: Anchoring) -> list[AttentionItem]:
         title = "The end of the audit log is not anchored as it should be"
         waiting = f" {anchoring.waiting} wait to be sent." if anchoring.waiting else ""
         lasts = span(anchoring.at - anchoring.failing_since)
-        detail = f"{anchoring.why} For {lasts}.{waiting} See `manage.py audit verify`."
+        detail = f"{anchoring.why} It began {lasts} ago.{waiting} Run manage.py audit verify."
     elif silent_s > SILENT_S:
         title = "The audit log was not anchored lately"
         detail = f"For {span(silent_s)}, though one an hour is due. Do worker and beat run?"
