@@ -106,6 +106,41 @@ BEGIN
   END IF;
 END $$;
 
+-- Each look is at the time of the one before it or later, so one far ahead would date all that follow.
+CREATE FUNCTION control_look_is_of_today() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF NEW.at > clock_timestamp() + interval '1 day' THEN
+    RAISE EXCEPTION 'a look at % is ahead of the clock', NEW.at USING ERRCODE = 'restrict_violation';
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER look_is_of_today BEFORE INSERT ON control_look
+  FOR EACH ROW EXECUTE FUNCTION control_look_is_of_today();
+
+-- Makes the partition of the month (UTC) that holds a moment, as before; refuses months that no look can have by now or soon.
+CREATE OR REPLACE FUNCTION control_make_look_month(moment timestamptz) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+  month timestamp := date_trunc('month', moment AT TIME ZONE 'UTC');
+  name text := 'control_look_' || to_char(month, 'YYYYMM');
+BEGIN
+  IF moment IS NULL OR NOT isfinite(moment) OR moment < '2000-01-01 00:00+00' OR moment > now() + interval '100 days' THEN
+    RAISE EXCEPTION '% is no time of a look', COALESCE(moment::text, 'NULL') USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  IF to_regclass(format('%I', name)) IS NOT NULL THEN
+    RETURN false;
+  END IF;
+  EXECUTE format('CREATE TABLE %I (LIKE control_look INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', name);
+  EXECUTE format(
+    'ALTER TABLE control_look ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
+    name, to_char(month, 'YYYY-MM-DD') || ' 00:00+00', to_char(month + interval '1 month', 'YYYY-MM-DD') || ' 00:00+00'
+  );
+  -- triggers on rows come with the table, this one does not
+  EXECUTE format(
+    'CREATE TRIGGER look_no_truncate BEFORE TRUNCATE ON %I FOR EACH STATEMENT EXECUTE FUNCTION control_refuse()', name
+  );
+  RETURN true;
+END $$;
+
 DO $$
 DECLARE
   confined text;

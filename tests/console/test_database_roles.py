@@ -237,6 +237,12 @@ HOSTILE = (
     ("control_drop_look_month", ("2020-01-01",)),
     ("control_drop_look_month", (YESTERDAY.replace(day=1),)),
     ("control_make_look_month", ("infinity",)),
+    ("control_make_look_month", ("1999-12-31",)),
+    ("control_make_look_month", (YESTERDAY + timedelta(days=110),)),
+    (
+        "control_append_looks",
+        (["a"], ["b"], "x", "x", "x", "", "1 hour", YESTERDAY + timedelta(days=3)),
+    ),
     ("control_make_look_month", (None,)),
 )
 
@@ -247,7 +253,7 @@ def test_functions_of_the_owner_refuse_what_they_are_not_for(
 ) -> None:
     line, names = connect(APP), "SELECT oid, relname FROM pg_class ORDER BY 1"
     before = line.execute(names).fetchall()
-    places = ", ".join(["%s"] * len(given))
+    places = ", ".join("%s::text[]" if isinstance(one, list) else "%s" for one in given)
     with pytest.raises(psycopg.Error) as caught:
         line.execute(f"SELECT {function}({places})".encode(), given)
     assert not isinstance(caught.value, errors.UndefinedFunction)

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,10 +18,13 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.db import connection
 
+from console import celery
 from console.local import database, embedded, servers
 from console.management.commands import up
 from console.settings import SLUICE_PORTS
 from control.database_roles.roles import DatabaseRole
+from decider.store_users import own_user
+from decider.store_users.roles import Role
 from tests import servers as session
 
 ROOT = Path(__file__).parents[2]
@@ -175,3 +180,77 @@ def test_migrations_run_as_the_owner(own_servers: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("SLUICE_OWNER_DATABASE_URL", "postgresql://own@elsewhere/sluice")
     embedded.become_owner()
     assert os.environ["DATABASE_URL"] == "postgresql://own@elsewhere/sluice"
+
+
+# ---- programs that may do too much do not start
+
+
+@pytest.mark.parametrize("role", [None, DatabaseRole.OWNER])
+@pytest.mark.parametrize(
+    ("command", "store"),
+    [(["-c", "import console.wsgi"], Role.CONSOLE), (["manage.py", "ingest"], Role.INGEST)],
+)
+def test_a_program_that_may_do_too_much_does_not_start(
+    role: DatabaseRole | None, command: list[str], store: Role
+) -> None:
+    one = session.postgres()
+    assert one is not None
+    environment = {
+        **os.environ,
+        "SLUICE_DEBUG": "false",
+        "DATABASE_URL": one.url("postgres", role=role),
+        "VALKEY_URL": session.store_url(store),
+        "DJANGO_SETTINGS_MODULE": "console.settings",
+    }
+    done = subprocess.run(
+        [sys.executable, "-B", *command],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "Run `manage.py database_roles`" in done.stderr
+
+
+def test_a_worker_that_may_do_too_much_takes_no_task(
+    monkeypatch: pytest.MonkeyPatch, settings
+) -> None:
+    one = session.postgres()
+    assert one is not None
+    settings.DATABASE_URL = one.url("postgres")
+    celery.refuse_all_powerful_user()
+    monkeypatch.delenv("SLUICE_DEBUG")
+    with pytest.raises(SystemExit, match="worker: PostgreSQL knows this process as “sluice”"):
+        celery.refuse_all_powerful_user()
+    settings.DATABASE_URL = one.url("postgres", role=DatabaseRole.APP)
+    monkeypatch.setattr(own_user, "is_allowed", lambda environment: True)
+    celery.refuse_all_powerful_user()
+
+
+def test_up_refuses_a_managed_server_on_which_it_may_do_everything(
+    monkeypatch: pytest.MonkeyPatch, settings
+) -> None:
+    one = session.postgres()
+    assert one is not None
+    settings.DATABASE_URL = one.url("postgres")
+    monkeypatch.delenv("SLUICE_DEBUG")
+    with pytest.raises(servers.PartError, match="database_roles"):
+        up.check_database()
+    settings.DATABASE_URL = one.url("postgres", role=DatabaseRole.APP)
+    up.check_database()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_up_says_what_to_set_when_it_may_not_migrate(
+    monkeypatch: pytest.MonkeyPatch, earlier: str
+) -> None:
+    one = session.postgres()
+    assert one is not None
+    one.hand_over(earlier)
+    app = one.url(earlier, role=DatabaseRole.APP)
+    monkeypatch.setenv("SLUICE_OWNER_DATABASE_URL", app)
+    with pytest.raises(CommandError, match="set SLUICE_OWNER_DATABASE_URL"):
+        up.prepare_database(with_traffic=False)

@@ -81,7 +81,7 @@ def test_young_months_stay_and_dropping_again_does_nothing() -> None:
 
 @pytest.mark.usefixtures("four_months")
 def test_the_chain_goes_on_from_the_checkpoint_when_every_month_was_dropped() -> None:
-    later = NOW + timedelta(days=400)
+    later = NOW + timedelta(days=200)
     assert look_months.drop_old(31, now=later) >= 4
     assert not Look.objects.exists()
     look(later)
@@ -264,12 +264,12 @@ def test_a_clock_that_goes_back_keeps_the_order_and_the_months_whole() -> None:
 
 
 def test_months_are_made_ahead_once_and_a_look_makes_its_own() -> None:
-    far = datetime(2031, 12, 31, 23, 59, tzinfo=UTC)
+    far = datetime(2021, 12, 31, 23, 59, tzinfo=UTC)
     assert look_months.ensure(far) == 3
     assert look_months.ensure(far) == 0
-    look(datetime(2033, 1, 1, tzinfo=UTC))
+    look(datetime(2023, 1, 1, tzinfo=UTC))
     months = [(m.year, m.month) for m in look_months.existing()]
-    assert {(2031, 12), (2032, 1), (2032, 2), (2033, 1)} <= set(months)
+    assert {(2021, 12), (2022, 1), (2022, 2), (2023, 1)} <= set(months)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)

@@ -20,6 +20,7 @@ import psycopg
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.db import ProgrammingError
 
 from console.frame.roles import DEMO_PEOPLE
 from console.local import clients, database, embedded, gateway, launch, servers
@@ -455,8 +456,15 @@ def prepare_database(*, with_traffic: bool) -> None:
     Raises:
         CommandError: when one of these commands fails.
     """
-    with database.connected_as(embedded.owner_url(settings.SLUICE_VAR)):
-        call_command("migrate", verbosity=0, interactive=False)
+    try:
+        with database.connected_as(embedded.owner_url(settings.SLUICE_VAR)):
+            call_command("migrate", verbosity=0, interactive=False)
+    except ProgrammingError as error:
+        raise CommandError(
+            f"The database cannot be migrated: {str(error).splitlines()[0]}. On a server of your"
+            " own, set SLUICE_OWNER_DATABASE_URL to the role that owns the tables"
+            " (docs/postgresql.md)."
+        ) from error
     # silent: they print for people who call them by hand; `welcome` prints what matters here
     with Path(os.devnull).open("w") as nothing:
         call_command("seed", demo_traffic=with_traffic, stdout=nothing)
