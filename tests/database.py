@@ -34,7 +34,9 @@ def as_role(name: str) -> Iterator[None]:
     finally:
         # a transaction that failed brings the role back by itself, once it is rolled back
         line = connection.connection
-        if line is not None and line.info.transaction_status != TransactionStatus.INERROR:
+        # nor has a connection that ended meanwhile anything to bring back
+        usable = line is not None and not line.closed
+        if usable and line.info.transaction_status != TransactionStatus.INERROR:
             with connection.cursor() as cursor:
                 cursor.execute(f"SET ROLE {APP}")
 
