@@ -109,12 +109,14 @@ def append(now: datetime | None = None) -> Anchor | None:
     that up. Raise KeysError.
     """
     now = now or datetime.now(UTC)
-    head = AuditEntry.objects.order_by("-seq").values_list("seq", "hash").first()
-    if head is None:
+    ends = AuditEntry.objects.order_by("-seq").values_list("seq", "hash")
+    if not ends.exists():
         return None
     try:
         with _alone() as file:
             known = lines()
+            # read now: who had the file before may have anchored a later end
+            head = ends[0]
             last = _read(known[-1]) if known else None
             if last is not None:
                 if why := _differs(last, dict([_entry(last.seq)])):
@@ -147,6 +149,11 @@ def _write(file: int, line: bytes) -> None:
     start = b"\n" if size and os.pread(file, 1, size - 1) != b"\n" else b""
     os.write(file, start + line + b"\n")
     os.fsync(file)
+    if not size:
+        # and that there is such a file
+        folder = os.open(path().parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
 
 
 def _signed(known: list[bytes], last: Anchor | None, seq: int, own: str, now: datetime) -> Anchor:

@@ -8,6 +8,7 @@ import io
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -227,6 +228,25 @@ def test_an_anchor_is_made_when_the_log_grew_and_once_in_a_while_when_not() -> N
     assert anchors.append(now + timedelta(minutes=30)) is None
     assert anchors.append(now + timedelta(minutes=66)) is not None
     assert [line["seq"] for line in parts(anchors.path())] == [1, 2, 2]
+
+
+def test_who_waited_for_another_program_anchors_no_earlier_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    say()
+    alone = anchors._alone
+
+    @contextmanager
+    def after_another() -> Iterator[int]:
+        monkeypatch.setattr(anchors, "_alone", alone)
+        say()
+        assert anchors.append() is not None
+        with alone() as file:
+            yield file
+
+    monkeypatch.setattr(anchors, "_alone", after_another)
+    assert anchors.append() is None
+    assert "1 anchors, the newest of entry 2" in verified()
 
 
 def test_a_file_elsewhere_is_used_and_one_that_cannot_be_written_says_so(
