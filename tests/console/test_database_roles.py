@@ -17,6 +17,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 from psycopg import errors
 
+from console.local import database
 from console.local.postgres import grants
 from console.local.postgres.tables import FUNCTIONS, TABLES
 from control.audit import chain
@@ -420,3 +421,24 @@ def test_what_the_server_keeps_of_a_password_is_as_it_makes_it_itself() -> None:
     assert row is not None
     salt = base64.b64decode(row[0].split("$")[1].split(":")[1])
     assert server.verifier("a-password", salt) == row[0]
+
+
+@pytest.mark.parametrize("role", list(DatabaseRole))
+@pytest.mark.parametrize("process", list(database.Process))
+def test_every_role_takes_the_limits_of_every_process(
+    role: DatabaseRole, process: database.Process
+) -> None:
+    asked = "SELECT name, setting::int FROM pg_settings WHERE name IN ('statement_timeout',"
+    asked += " 'lock_timeout', 'idle_in_transaction_session_timeout')"
+    options = database.options_of(process)
+    with psycopg.connect(url_of(role), options=options, application_name="sluice-x") as line:
+        found = dict(line.execute(asked.encode()).fetchall())
+        assert line.execute("SELECT current_setting('application_name')").fetchone() == (
+            "sluice-x",
+        )
+    limits = database.LIMITS[process]
+    assert found == {
+        "statement_timeout": 1000 * limits.statement_s,
+        "lock_timeout": 1000 * limits.lock_s,
+        "idle_in_transaction_session_timeout": 1000 * limits.idle_s,
+    }
