@@ -8,10 +8,10 @@ from datetime import timedelta
 
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from celery import shared_task
-from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 
+from control import installation
 from control.deciders import profiles
 from control.errors import ControlError
 from decisions.outcomes import reports
@@ -43,7 +43,7 @@ def forget_sign_ins() -> int:
     kept. Return how many rows.
     """
     now = timezone.now()
-    old = {"attempt_time__lt": now - timedelta(days=settings.SLUICE_KEEP_DAYS)}
+    old = {"attempt_time__lt": now - timedelta(days=installation.keep_days())}
     gone = Session.objects.filter(expire_date__lt=now).delete()[0]
     for kind in (AccessAttempt, AccessFailureLog, AccessLog):
         gone += kind.objects.filter(**old).delete()[0]

@@ -10,7 +10,8 @@ RESOURCES = Path(__file__).resolve().parent.parent / "resources"
 
 
 class Migration(migrations.Migration):
-    dependencies = [("control", "0006_audited")]
+    # after what has a later number: installations have that one already
+    dependencies = [("control", "0009_declared")]
 
     operations = [
         migrations.CreateModel(

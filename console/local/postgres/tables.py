@@ -45,6 +45,8 @@ TABLES: Final = (
     Table("control_app", f"{_ADD}, update"),
     Table("control_switchflip", f"{_ADD}, update"),
     Table("control_appnote", _ADD),
+    Table("control_installation", f"{_ADD}, update"),
+    Table("control_appliedfile", _ADD),
     Table("control_anchorreport", f"{_ADD}, update"),
     Table("rollouts_modelversion", f"{_ADD}, update"),
     # events go in whole; their days go by a function
