@@ -174,7 +174,8 @@ def test_every_table_of_these_rooms_that_people_decide_in_is_held(an_app) -> Non
         model._meta.db_table
         for model in (App, AppNote, Tenant, SwitchFlip, Outcome, Dispute, ModelVersion, AuthToken)
     }
-    assert held == tables | {"control_configversion"}
+    declared = {"control_installation", "control_appliedfile"}
+    assert held == tables | declared | {"control_configversion"}
     from django.apps import apps
 
     assert {m._meta.db_table for m in apps.get_app_config("control").get_models()} <= held | free
