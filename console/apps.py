@@ -1,4 +1,6 @@
-"""The console as a Django app: makes the roles after every migration."""
+"""The console as a Django app: after every migration it makes the roles of people, and gives the
+roles of the database what they may do.
+"""
 
 from __future__ import annotations
 
@@ -16,3 +18,13 @@ class ConsoleConfig(AppConfig):
         # connected to the last app: at its signal, the permissions of every app exist
         *_, last = apps.get_app_configs()
         post_migrate.connect(roles.ensure_after_migrate, sender=last, dispatch_uid="console.roles")
+        post_migrate.connect(_give_grants, sender=last, dispatch_uid="console.database_roles")
+
+
+def _give_grants(using: str, **_: object) -> None:
+    from django.db import connections, transaction
+
+    from console.local.postgres import grants
+
+    with transaction.atomic(using=using), connections[using].cursor() as cursor:
+        grants.apply(cursor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -24,6 +25,11 @@ from decider.contracts.vocabulary import Tier
 
 Rows = dict[str, tuple[int, AppLine]]
 Advance = Callable[[int], object]
+
+
+class _DryRunError(Exception):
+    """Undoes what a dry run did."""
+
 
 # Apps of one statement. Chosen: a megabyte or two, so that neither side holds much.
 BATCH = 10_000
@@ -53,18 +59,20 @@ def import_apps(
     reason: str,
     digest: str,
     make_tenants: bool = False,
+    dry_run: bool = False,
     advance: Advance | None = None,
 ) -> Imported:
     """Add and change the apps of `rows` (from `app_rows.read`) in one transaction, and return what
-    was done. Fields that a row leaves out stay as they are. `digest`: of the file, SHA-256 in
-    hexadecimal. `make_tenants`: add the tenants that there are not, with their id for a name.
-    `advance` gets the number of rows after each step. Raise BadRows for rows that cannot be stored;
-    then nothing is.
+    was done. Fields that a row leaves out stay as they are.
+
+    `digest`: of the file, SHA-256 in hexadecimal. `make_tenants`: add the tenants that there are
+    not, with their id for a name. `dry_run`: do it all and keep nothing. `advance` gets the number
+    of rows after each step. Raise BadRows for rows that cannot be stored; then nothing is.
 
     Deciders are told by `publish_import`, after that.
     """
     reason = chain.check_reason(reason)
-    with chain.changing():
+    with suppress(_DryRunError), chain.changing():
         # two imports of the same apps would wait for each other's rows in turn
         locks.hold(Lock.APPS)
         made = _make_tenants(rows) if make_tenants else 0
@@ -78,6 +86,7 @@ def import_apps(
                 advance(len(some))
         AppImport.objects.filter(pk=row.pk).update(added=added, changed=changed)
         same = len(rows) - added - changed
+        done = Imported(row.pk, added, changed, same, made)
         chain.append(
             by=by,
             reason=reason,
@@ -92,7 +101,9 @@ def import_apps(
                 "tenants_added": made,
             },
         )
-    return Imported(row.pk, added, changed, same, made)
+        if dry_run:
+            raise _DryRunError
+    return done
 
 
 def _make_tenants(rows: Rows) -> int:

@@ -49,6 +49,12 @@ def test_apps_are_imported_and_a_worker_tells_deciders(caller, sent: list) -> No
     assert (found["changed"], App.objects.get(pk="a2").tier) == (1, 0)
 
 
+def test_a_dry_run_keeps_nothing(caller, sent: list) -> None:
+    answer = post(caller("policy_admin"), dry_run=True)
+    assert (answer.status_code, answer.json()["added"]) == (200, 2)
+    assert not App.objects.exists() and sent == []
+
+
 def test_without_a_broker_the_apps_are_stored_and_told_later(caller, monkeypatch) -> None:
     def away(*_, **__):
         raise BrokerError("away")

@@ -120,18 +120,28 @@ def test_the_command_imports_as_the_owner_of_the_token(
     _, token = tokens.create(by=person("support"), days=1, reason="x")
     monkeypatch.setenv("SLUICE_TOKEN", token)
     with pytest.raises(CommandError, match="Policy admin can do this"):
-        call_command("import_apps", str(path), reason="x")
+        call_command("apps", "import", str(path), reason="x")
     _, token = tokens.create(by=person("policy_admin"), days=1, reason="x")
     monkeypatch.setenv("SLUICE_TOKEN", token)
-    call_command("import_apps", str(path), reason="CRM export")
+    call_command("apps", "import", str(path), reason="CRM export")
     said = capsys.readouterr().out
     assert said == "1 apps added, 0 changed, 0 as before.\nDeciders were told.\n"
     assert AuditEntry.objects.filter(action="app.import").latest("seq").actor == "policy_admin"
     path.write_bytes(HEADER + b"a1,acme,gold,One,true\n")
     with pytest.raises(CommandError, match=r"nothing was imported\.\nline 2: tier: write free"):
-        call_command("import_apps", str(path), reason="x")
+        call_command("apps", "import", str(path), reason="x")
     with pytest.raises(CommandError, match="cannot be read"):
-        call_command("import_apps", str(tmp_path / "none.csv"), reason="x")
+        call_command("apps", "import", str(tmp_path / "none.csv"), reason="x")
+
+
+def test_a_dry_run_counts_and_keeps_nothing(acme: Tenant) -> None:
+    text = HEADER + b"a1,acme,free,One,true\na2,other,free,,\n"
+    done = imported(text, make_tenants=True, dry_run=True)
+    assert (done.added, done.tenants) == (2, 1)
+    assert not App.objects.exists() and Tenant.objects.count() == 1
+    assert not AuditEntry.objects.filter(action="app.import").exists()
+    with pytest.raises(BadRows, match="there is no tenant other"):
+        imported(text, dry_run=True)
 
 
 def test_json_lines_are_told_by_the_files_name(
@@ -142,5 +152,5 @@ def test_json_lines_are_told_by_the_files_name(
     path.write_bytes(msgspec.json.encode({"id": "a1", "tenant": "acme", "tier": "free"}))
     _, token = tokens.create(by=person("policy_admin"), days=1, reason="x")
     monkeypatch.setenv("SLUICE_TOKEN", token)
-    call_command("import_apps", str(path), reason="x")
+    call_command("apps", "import", str(path), reason="x")
     assert App.objects.get().id == "a1"

@@ -24,6 +24,7 @@ from decider.contracts.config import Switch
 from tests.audited import audited
 from tests.control.approvals.conftest import approve, make_person, turn_on
 from tests.control.conftest import DELE
+from tests.database import as_owner
 
 pytestmark = pytest.mark.django_db
 
@@ -175,6 +176,7 @@ def test_the_database_keeps_a_file_as_it_was_applied(first: ConfigVersion) -> No
         with (
             pytest.raises(DatabaseError, match="append-only"),
             audited(),
+            as_owner(),
             connection.cursor() as cursor,
         ):
             cursor.execute(statement)

@@ -12,21 +12,27 @@ from django.utils import timezone
 from control.audit import app_looks, chain, look_months
 from control.models import AuditEntry
 from tests.control.conftest import DELE
+from tests.database import as_owner
 
 pytestmark = pytest.mark.django_db(transaction=True)
 BEFORE = "0003_found_wrong"
+
+
+def migrate(*to: str) -> None:
+    with as_owner():
+        call_command("migrate", "control", *to, verbosity=0)
 
 
 @pytest.fixture
 def present() -> Iterator[None]:
     """Leaves the tables as they are now, also when only some of the migrations were undone."""
     yield
-    call_command("migrate", "control", verbosity=0)
+    migrate()
 
 
 @pytest.fixture
 def before(present) -> None:
-    call_command("migrate", "control", BEFORE, verbosity=0)
+    migrate(BEFORE)
 
 
 def old_look(seq: int, prev: str) -> str:
@@ -51,8 +57,9 @@ def old_look(seq: int, prev: str) -> str:
 
 @pytest.mark.usefixtures("before")
 def test_looks_of_before_are_checked_and_shown_after_the_upgrade() -> None:
-    old_look(2, old_look(1, chain.FIRST_PREV))
-    call_command("migrate", "control", verbosity=0)
+    with as_owner():
+        old_look(2, old_look(1, chain.FIRST_PREV))
+    migrate()
     app_looks.record_all([("app_1", "the page")], by=DELE)
     chain.append(by=DELE, reason="New", action="test.act", subject="x", summary="x")
     assert (chain.verify().entries, chain.verify().broken) == (3, None)
@@ -68,5 +75,7 @@ def test_looks_of_before_are_checked_and_shown_after_the_upgrade() -> None:
 def test_a_database_with_new_looks_does_not_go_back_to_a_version_that_would_hide_them() -> None:
     app_looks.record_all([("app_1", "the page")], by=DELE)
     with pytest.raises(DatabaseError, match="an older version would not show"):
-        call_command("migrate", "control", BEFORE, verbosity=0)
+        migrate(BEFORE)
+    # what went back before the refusal
+    migrate()
     assert look_months.verify().entries == 1

@@ -1,4 +1,4 @@
-"""Imports of apps over REST: a few thousand at a time; `manage.py import_apps` takes any number."""
+"""Imports of apps over REST: a few thousand at a time; `manage.py apps import` takes any number."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ class ImportIn(serializers.Serializer[object]):
     make_tenants = Flag(
         default=False, help_text="Add the tenants that there are not, with their id for a name."
     )
+    dry_run = Flag(default=False, help_text="Check and count, but keep nothing.")
     reason = Text(
         max_length=chain.REASON_MAX, help_text="Where they are from; kept in the audit log."
     )
@@ -64,7 +65,9 @@ class AppImports(APIView):
 
     permission = "control.import_apps"
 
-    @extend_schema(operation_id="apps_import", request=ImportIn, responses={201: ImportOut})
+    @extend_schema(
+        operation_id="apps_import", request=ImportIn, responses={200: ImportOut, 201: ImportOut}
+    )
     def post(self, request: Request) -> Response:
         """Add and change apps, all or none of them. Deciders know them within seconds."""
         given = ImportIn(data=request.data)
@@ -80,9 +83,12 @@ class AppImports(APIView):
                 reason=given.validated_data["reason"],
                 digest=hashlib.sha256(raw).hexdigest(),
                 make_tenants=given.validated_data["make_tenants"],
+                dry_run=given.validated_data["dry_run"],
             )
         except BadRows as error:
             raise ValidationError({"rows": [str(fault) for fault in error.faults]}) from error
+        if given.validated_data["dry_run"]:
+            return Response(ImportOut(done).data)
         _tell(done.number)
         return Response(ImportOut(done).data, status=status.HTTP_201_CREATED)
 

@@ -1,4 +1,4 @@
-"""`manage.py import_apps FILE`: adds and changes apps, many at once."""
+"""`manage.py apps import FILE`: adds and changes apps, many at once."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("verb", choices=("import",))
         parser.add_argument("file", type=Path, metavar="FILE")
         parser.add_argument(
             "--format", choices=("csv", "jsonl"), help="default: as the file's name ends"
@@ -40,6 +41,9 @@ class Command(BaseCommand):
             help="add the tenants that there are not, with their id for a name",
         )
         parser.add_argument("--reason", required=True, help="where the apps are from")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="check the file and count, but keep nothing"
+        )
 
     def handle(
         self,
@@ -48,6 +52,7 @@ class Command(BaseCommand):
         format: app_rows.Form | None,
         make_tenants: bool,
         reason: str,
+        dry_run: bool,
         **options: object,
     ) -> None:
         user = declared_files.owner_of_token()
@@ -67,6 +72,7 @@ class Command(BaseCommand):
                     reason=reason,
                     digest=digest.hexdigest(),
                     make_tenants=make_tenants,
+                    dry_run=dry_run,
                     advance=bar.update,
                 )
         except OSError as error:
@@ -78,7 +84,10 @@ class Command(BaseCommand):
         tenants = f" {done.tenants:,} tenants added." if done.tenants else ""
         counts = f"{done.added:,} apps added, {done.changed:,} changed, {done.same:,} as before."
         self.stdout.write(counts + tenants)
-        self._tell(done)
+        if dry_run:
+            self.stdout.write("Nothing was kept: this was a dry run.")
+        else:
+            self._tell(done)
 
     def _tell(self, done: app_import.Imported) -> None:
         count = done.added + done.changed

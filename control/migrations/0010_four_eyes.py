@@ -12,7 +12,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('approvals', '0001_initial'),
-        ('control', '0010_app_imports'),
+        ('control', '0009_confined'),
     ]
 
     operations = [
