@@ -45,6 +45,7 @@ INSTALLED_APPS = [
     "decisions",
     "explain",
     "control",
+    "control.approvals",
     "rollouts",
     "monitoring",
     "django.contrib.auth",
@@ -321,6 +322,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 60.0,
         "options": {"expires": 60},
     },
+    "settle requests": {
+        "task": "console.tasks.settle_requests",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
     "tie outcomes": {
         "task": "decisions.tasks.tie_outcomes",
         "schedule": 300.0,
@@ -330,6 +336,12 @@ CELERY_BEAT_SCHEDULE = {
         "task": "console.tasks.forget_sign_ins",
         "schedule": 3600.0,
         "options": {"expires": 3600},
+    },
+    # the import itself tells deciders; this is for one that was killed before it had
+    "publish imports": {
+        "task": "control.tasks.publish_imports",
+        "schedule": 60.0,
+        "options": {"expires": 60},
     },
     "keep looks": {
         "task": "control.tasks.keep_looks",

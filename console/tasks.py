@@ -11,7 +11,10 @@ from celery import shared_task
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 
+from console.pages.approvals import deciding
 from control import installation
+from control.approvals import requests
+from control.config import requested
 from control.deciders import profiles
 from control.errors import ControlError
 from decisions.outcomes import reports
@@ -48,3 +51,14 @@ def forget_sign_ins() -> int:
     for kind in (AccessAttempt, AccessFailureLog, AccessLog):
         gone += kind.objects.filter(**old).delete()[0]
     return gone
+
+
+@shared_task(name="console.tasks.settle_requests", expires=60)  # type: ignore[untyped-decorator]
+def settle_requests() -> dict[str, int]:
+    """End requests whose time has run out, and make changes that were approved and not made because
+    a process ended in between. Return how many of each.
+    """
+    return {
+        "ended": requests.expire(timezone.now()),
+        "made": requested.apply_approved(deciding.EFFECTS),
+    }

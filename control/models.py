@@ -54,6 +54,10 @@ class App(models.Model):
     """Refusals of the app that were found wrong here lately, as last sent to the deciders
     (`profiles.tell_found_wrong`).
     """
+    imported = models.ForeignKey(
+        "AppImport", on_delete=models.PROTECT, related_name="+", null=True, blank=True
+    )
+    """The import that added or changed it last."""
 
     class Meta:
         # validators only run in forms; these constraints also stop bulk updates and SQL
@@ -63,7 +67,10 @@ class App(models.Model):
                 condition=Q(cohort_prior__gte=0, cohort_prior__lte=1), name="app_prior_is_share"
             ),
         ]
-        permissions = [("reset_bucket", "May have the deciders fill a bucket of an app")]
+        permissions = [
+            ("reset_bucket", "May have the deciders fill a bucket of an app"),
+            ("import_apps", "May import apps and tenants"),
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -88,6 +95,30 @@ class App(models.Model):
         )
 
 
+class AppImport(models.Model):
+    """An import of apps (`control.directory.app_import`)."""
+
+    at = models.DateTimeField()
+    by = models.CharField(max_length=200)
+    digest = models.CharField(max_length=64)
+    """SHA-256 of the file."""
+    rows = models.PositiveIntegerField()
+    added = models.PositiveIntegerField(default=0)
+    changed = models.PositiveIntegerField(default=0)
+    published_at = models.DateTimeField(null=True, blank=True)
+    """When all deciders' profiles of its apps had been sent; empty until then."""
+
+    class Meta:
+        ordering = ["-pk"]
+        default_permissions = ()
+        indexes = [
+            models.Index(fields=["at"], condition=Q(published_at=None), name="imports_to_publish")
+        ]
+
+    def __str__(self) -> str:
+        return f"import {self.pk}"
+
+
 class ConfigVersion(models.Model):
     """One config document as it was signed. Only `published_at` ever changes after it is
     written.
@@ -104,6 +135,19 @@ class ConfigVersion(models.Model):
     reason = models.CharField(max_length=1000)
     published_at = models.DateTimeField(null=True, blank=True)
     """When Valkey accepted the document; empty until then."""
+    loosens = models.BooleanField(null=True)
+    """Whether the change needed a second person; empty in versions of before four eyes."""
+    change = models.CharField(max_length=64, blank=True, db_default="")
+    """Digest of the change (`control.config.parts`) where it needed one, or had a request."""
+    alone = models.BooleanField(default=False, db_default=False)
+    """Whether it needed one and was made in single-person mode."""
+    # one to one: an approval is for one change, once
+    request = models.OneToOneField(
+        "approvals.Request", on_delete=models.PROTECT, related_name="version", null=True, blank=True
+    )
+    review = models.OneToOneField(
+        "approvals.Review", on_delete=models.PROTECT, related_name="version", null=True, blank=True
+    )
 
     class Meta:
         ordering = ["-version"]

@@ -15,6 +15,7 @@ from decider.contracts.config import Config
 from decider.contracts.vocabulary import Action
 from decider.engine.engine import Engine
 from decisions import preview
+from decisions.preview import Preview
 from learning.logs import formats, playback
 from learning.logs.playback import OfflineReplay, ReplaySummary
 
@@ -31,10 +32,16 @@ NOT_COUNTED = {
 }
 
 
-def on_last_hour(planned: Planned) -> Iterator[str]:
-    """Yield lines that say what the change would have done in the last hour."""
+def preview_of(planned: Planned) -> Preview:
+    """Return what the change would have done in the last hour."""
     before, after = planned.before, planned.after
-    seen = preview.preview_change(before, after, preview.live_model(before.model))
+    return preview.preview_change(before, after, preview.live_model(before.model))
+
+
+def on_last_hour(planned: Planned, seen: Preview) -> Iterator[str]:
+    """Yield lines that say what the change would have done in the last hour. `seen`: from
+    `preview_of`.
+    """
     if not seen.stored:
         yield "No decision was stored in the last hour, so nothing can be said about it."
         return

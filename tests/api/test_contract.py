@@ -97,6 +97,17 @@ STRICT = {
     "buried_list",
     "buried_replay",
     "buried_discard",
+    "approvals_list",
+    "approvals_approve",
+    "approvals_veto",
+    "approvals_withdraw",
+    "approvals_rebase",
+    "switches_engage",
+    "switches_extend",
+    "switches_clear",
+    "declaration_plan",
+    "declaration_apply",
+    "apps_import",
 }
 """Operations that read more than a name from the address, so that there is something to forbid."""
 BOUND = STRICT - {"disputes_list", "buried_list"} | {"decisions_minute"}

@@ -63,7 +63,7 @@ class Command(BaseCommand):
 
 def _effect(planned: applying.Planned, log: Path | None) -> Iterator[str]:
     if log is None:
-        return plan_effect.on_last_hour(planned)
+        return plan_effect.on_last_hour(planned, plan_effect.preview_of(planned))
     return plan_effect.on_log(planned, log, settings.SLUICE_REGION)
 
 
