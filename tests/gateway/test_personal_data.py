@@ -13,6 +13,7 @@ from psycopg.sql import SQL, Identifier
 
 from decider.contracts import store
 from decisions.store import worker
+from tests.database import as_owner
 from tests.gateway import running
 from tests.gateway.real import with_deciders
 from tests.gateway.running import Gateway, until
@@ -53,7 +54,7 @@ def entries(valkey: redis.Redis, stream: str | bytes) -> bytes:
 def tables() -> bytes:
     """All rows of all tables, as text."""
     found = []
-    with connection.cursor() as cursor:
+    with as_owner(), connection.cursor() as cursor:
         for name in connection.introspection.table_names(cursor):
             cursor.execute(SQL("SELECT t::text FROM {} t").format(Identifier(name)))
             found += [row[0] for row in cursor.fetchall()]
