@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import row
+from bench import row, seeded
 from bench.processes import ROOT
 from bench.steady_traffic import APPS
 from console.local import database, servers
@@ -221,8 +221,6 @@ def _p99(values: list[float]) -> float:
 def _install() -> None:
     """Make tables, keys, the first config, a live model, and a user who may flip switches."""
     from django.conf import settings
-    from django.contrib.auth import get_user_model
-    from django.contrib.auth.models import Group
     from django.core.management import call_command
 
     from control.audit.actors import SYSTEM
@@ -238,8 +236,7 @@ def _install() -> None:
         by=SYSTEM,
         reason="A measurement",
     )
-    user = get_user_model().objects.create_user("sre@bench.example")
-    user.groups.add(Group.objects.get(name="sre"))
+    seeded.make_person("sre")
 
 
 def _model() -> bytes:

@@ -15,6 +15,7 @@ urlpatterns = [
     path("ticket", frame_views.work_on, name="ticket"),
     path("", include("console.pages.receipts.urls")),
     path("", include("console.pages.tokens.urls")),
+    path("", include("console.pages.people.urls")),
     path("", include("console.pages.lookup.urls")),
     path("", include("console.pages.model.urls")),
     path("", include("console.pages.decision.urls")),

@@ -22,7 +22,7 @@ from decider.contracts.units import spoken_span
 _LONGEST_EMAIL = 254
 # Longest password that is checked, characters. Nobody types a longer one, and hashing it would only
 # cost time.
-_LONGEST_PASSWORD = 1_000
+LONGEST_PASSWORD = 1_000
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def attempt(request: HttpRequest, email: str, password: str) -> Attempt:
     email = email.strip().lower()
     if not email or not password:
         return Attempt(email, "Give your email and your password.", status=422)
-    if len(email) > _LONGEST_EMAIL or len(password) > _LONGEST_PASSWORD or "\0" in email + password:
+    if len(email) > _LONGEST_EMAIL or len(password) > LONGEST_PASSWORD or "\0" in email + password:
         return Attempt("", "That email and password do not match.", status=422)
     credentials = {"username": email}
     if AxesProxyHandler.is_allowed(request, credentials):

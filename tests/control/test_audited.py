@@ -10,7 +10,7 @@ from django.db import DatabaseError, connection, transaction
 from knox.models import AuthToken
 
 from control.audit import chain
-from control.models import App, AppNote, AuditEntry, SwitchFlip, Tenant
+from control.models import App, AppNote, AuditEntry, Grant, SwitchFlip, Tenant
 from decisions.models import Dispute, Outcome
 from rollouts.models import ModelVersion
 from tests.audited import append_entry
@@ -160,7 +160,10 @@ def test_every_table_of_these_rooms_that_people_decide_in_is_held(an_app) -> Non
     }
     tables = {
         model._meta.db_table
-        for model in (App, AppNote, Tenant, SwitchFlip, Outcome, Dispute, ModelVersion, AuthToken)
+        for model in (
+            *(App, AppNote, Tenant, SwitchFlip, Outcome, Dispute, ModelVersion, AuthToken),
+            *(Grant, User, User.groups.through, User.user_permissions.through),
+        )
     }
     assert held == tables | {"control_configversion"}
     from django.apps import apps
