@@ -331,3 +331,27 @@ class Grant(models.Model):
     def role_label(self) -> str:
         """Return the role in words."""
         return ROLE_LABELS.get(self.role, self.role)
+
+
+class SignInTry(models.Model):
+    """Wrong tries to sign in under one key (`control.people.guessing`). Nobody's decision, so it
+    changes without an entry in the audit log.
+    """
+
+    key = models.CharField(primary_key=True, max_length=32)
+    """Keyed digest of an address and a name, or of an address."""
+    tries = models.PositiveIntegerField(default=0)
+    """Wrong ones since the last right one."""
+    at = models.DateTimeField()
+    """When the last one was."""
+    next_at = models.DateTimeField()
+    """Before then, nothing is tried."""
+    signed_in_at = models.DateTimeField(null=True, blank=True)
+    """When the name last signed in from the address."""
+
+    class Meta:
+        default_permissions = ()
+        indexes = [models.Index(fields=["at"], name="sign_in_tries_at")]
+
+    def __str__(self) -> str:
+        return f"{self.tries} tries of {self.key}"

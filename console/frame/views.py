@@ -57,7 +57,7 @@ def strip(request: HttpRequest) -> HttpResponse:
 @login_not_required
 @sensitive_post_parameters("password")
 def login(request: HttpRequest) -> HttpResponse:
-    """Sign someone in by password, with a pause after repeated failures."""
+    """Sign someone in by password; wrong ones make the next try wait."""
     after = _next(request)
     if request.user.is_authenticated:
         return redirect(after)
@@ -76,7 +76,10 @@ def login(request: HttpRequest) -> HttpResponse:
         "hours": settings.SESSION_COOKIE_AGE // 3600,
     }
     context["idle_minutes"] = settings.SESSION_IDLE_S // 60
-    return render(request, "console/login.html", context, status=attempt.status)
+    response = render(request, "console/login.html", context, status=attempt.status)
+    if attempt.wait_s:
+        response["Retry-After"] = str(attempt.wait_s)
+    return response
 
 
 @require_POST

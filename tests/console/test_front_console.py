@@ -14,6 +14,7 @@ from django.test import Client
 from control.audit.actors import SYSTEM
 from control.config import changes
 from control.models import SwitchFlip
+from control.people import guessing
 from decider.store_users.roles import Role
 from tests.console import front as fronts
 from tests.console.front import Front
@@ -93,7 +94,7 @@ def test_a_flip_goes_through_half_sent_requests_and_busy_exports(console: Front,
     assert all(body.count("\n") > ROWS for _, body in exported)
 
 
-def test_failed_sign_ins_pause_the_address_that_connects_and_no_other(console: Front) -> None:
+def test_wrong_passwords_slow_down_the_address_that_connects_and_no_other(console: Front) -> None:
     """Who guesses cannot write another address each time to go on."""
     wrong = {"email": "support@example.org", "password": "wrong"}
     body = urlencode({**wrong, "csrfmiddlewaretoken": CSRF})
@@ -107,7 +108,7 @@ def test_failed_sign_ins_pause_the_address_that_connects_and_no_other(console: F
             x_forwarded_for=f"203.0.113.{k}",
             x_sluice_client=f"203.0.113.{k}",
         )
-        for k in range(settings.AXES_FAILURE_LIMIT + 1)
+        for k in range(guessing.FREE_OF_NAME + 1)
     ]
     assert answers[-1][0] == 429, answers[-1]
     assert answers[0][0] != 429
