@@ -134,6 +134,9 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 SESSION_COOKIE_AGE = 12 * 3600  # seconds from sign-in, whatever happens (console.frame.sessions)
 SESSION_IDLE_S = 30 * 60  # seconds without activity of the person
+# Seconds for which a password counts as just given, for what a stolen session must not do. Chosen:
+# long enough to clear a switch and look at what follows.
+REAUTHENTICATION_S = 5 * 60
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_NAME = "sluice_session"

@@ -10,6 +10,7 @@ urlpatterns = [
     path("", include("console.pages.home.urls")),
     path("ui/strip", frame_views.strip, name="ui-strip"),
     path("login", frame_views.login, name="login"),
+    path("confirm", frame_views.confirm, name="confirm"),
     path("logout", frame_views.logout, name="logout"),
     path("preference", frame_views.preference, name="preference"),
     path("ticket", frame_views.work_on, name="ticket"),

@@ -160,9 +160,12 @@ def _install() -> None:
 
 
 def _signed_in(name: str):  # type: ignore[no-untyped-def]  # Django's client is imported late
+    from django.conf import settings
     from django.contrib.auth import get_user_model
     from django.test import Client
 
+    # it goes on for longer than a password counts as just given
+    settings.REAUTHENTICATION_S = settings.SESSION_COOKIE_AGE
     browser = Client()
     user = get_user_model().objects.get(username=f"{name}@bench.example")
     browser.force_login(user, backend="django.contrib.auth.backends.ModelBackend")

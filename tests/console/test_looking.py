@@ -220,6 +220,7 @@ SHOWS_NONE = {
     "ui-strip",
     "login",
     "logout",
+    "confirm",
     "preference",
     "tokens",
     "token-revoke",

@@ -15,7 +15,6 @@ from control.audit.actors import Actor
 from control.errors import Refused
 from control.models import AuditEntry, Grant
 from control.people import accounts, grants, review
-from tests.audited import audited
 
 SHELL = Actor("root", "root", "Shell")
 
@@ -229,20 +228,6 @@ def test_a_taken_grant_is_not_opened_again() -> None:
     grants.take(by=SHELL, person=user, role="sre", reason="x")
     with pytest.raises(DatabaseError, match="is fixed"), transaction.atomic():
         _sql("UPDATE control_grant SET taken_at = NULL")
-
-
-@pytest.mark.django_db(transaction=True)
-def test_people_who_had_roles_before_keep_them_as_grants_of_nobody_known() -> None:
-    from pathlib import Path
-
-    roles.ensure()
-    user = made()
-    with audited():
-        user.groups.add(Group.objects.get(name="sre"))
-        _sql(Path("control/resources/held_before.sql").read_text())
-    held = review.one(user).roles[0]
-    assert (held.role, held.by) == ("sre", "Unknown")
-    assert not grants.granted_within(user, user, 24)
 
 
 def _sql(text: str) -> None:

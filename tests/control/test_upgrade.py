@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from django.contrib.auth.models import Group, User
 from django.core.management import call_command
 from django.db import DatabaseError
 from django.utils import timezone
 
+from console.frame import roles
 from control.audit import app_looks, chain, look_months
-from control.models import AuditEntry
+from control.models import AuditEntry, Grant
+from control.people import grants, review
 from tests.control.conftest import DELE
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -64,3 +67,19 @@ def test_a_database_with_new_looks_does_not_go_back_to_a_version_that_would_hide
     with pytest.raises(DatabaseError, match="an older version would not show"):
         call_command("migrate", "control", BEFORE, verbosity=0)
     assert look_months.verify().entries == 1
+
+
+def test_roles_of_before_are_grants_of_nobody_known_after_the_upgrade() -> None:
+    call_command("migrate", "control", "0006_audited", verbosity=0)
+    try:
+        roles.ensure()
+        # as Django's own commands made people before
+        user = User.objects.create_superuser("mara@example.org", password="a-password-for-tests")
+        user.groups.add(Group.objects.get(name="sre"))
+    finally:
+        call_command("migrate", "control", verbosity=0)
+    access = review.one(user)
+    assert [(held.role, held.by) for held in access.roles] == [("sre", "Unknown")]
+    assert access.everything
+    grants.take(by=DELE, person=user, role="sre", reason="Changed teams.")
+    assert Grant.objects.get().taken_by == DELE.name

@@ -6,7 +6,7 @@ AXES = "axes_accessattemptexpiration, axes_accessattempt, axes_accessfailurelog,
 
 
 class Migration(migrations.Migration):
-    dependencies = [("control", "0009_people")]
+    dependencies = [("control", "0011_people")]
 
     operations = [
         migrations.CreateModel(
