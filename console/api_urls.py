@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from console.api import status
 from console.pages.app import api as app_api
 from console.pages.decision import api as explain
+from console.pages.declaration import api as declaration
 from console.pages.lookup import api as decisions
 from console.pages.lookup import export_api
 from console.pages.lookup import saved_api as searches
@@ -57,6 +58,9 @@ urlpatterns = [
     path(
         f"{_DECISION}/customer-text", explain.CustomerTextDetail.as_view(), name="api-customer-text"
     ),
+    path("declaration", declaration.Declaration.as_view(), name="api-declaration"),
+    path("declaration/plan", declaration.DeclarationPlan.as_view(), name="api-declaration-plan"),
+    path("declaration/apply", declaration.DeclarationApply.as_view(), name="api-declaration-apply"),
     path("lookup", lookup.Lookup.as_view(), name="api-lookup"),
     path("receipts", receipts_api.Receipts.as_view(), name="api-receipts"),
     path("exports/decisions", export_api.Export.as_view(), name="api-export"),

@@ -281,6 +281,56 @@ class AppNote(models.Model):
         return f"note of {self.by} about {self.app}"
 
 
+class Installation(models.Model):
+    """What an installation is told apart from its config document: one row, or none yet."""
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    gateways = models.JSONField(default=dict)
+    """Kind of each gateway by its name."""
+    keep_days = models.PositiveIntegerField(null=True, blank=True)
+    """Days that decisions are kept; empty: as the settings say."""
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.CheckConstraint(condition=Q(id=1), name="one_installation"),
+            models.CheckConstraint(
+                condition=Q(keep_days=None) | Q(keep_days__gte=1), name="installation_keeps_a_day"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return "this installation"
+
+
+class AppliedFile(models.Model):
+    """A `sluice.yaml` that was applied (`control.declared`). The database refuses to change one."""
+
+    text = models.TextField()
+    digest = models.CharField(max_length=64)
+    """SHA-256 of the text."""
+    owned = models.JSONField()
+    """What the file owned then and the values that came into force: [[part, value], ...]."""
+    at = models.DateTimeField()
+    by = models.CharField(max_length=200)
+    reason = models.CharField(max_length=1000)
+    config_version = models.ForeignKey(
+        ConfigVersion, on_delete=models.PROTECT, related_name="+", null=True, blank=True
+    )
+    """The version that it made; empty when no decider had to be told."""
+
+    class Meta:
+        ordering = ["-pk"]
+        default_permissions = ()
+        permissions = [
+            ("view_declaration", "May see what the installation is declared to be"),
+            ("apply_declaration", "May apply a file that declares the installation"),
+        ]
+
+    def __str__(self) -> str:
+        return f"file {self.digest[:12]} of {self.at:%Y-%m-%d %H:%M:%S}"
+
+
 class Grant(models.Model):
     """One time a role was given to a person, until it was taken. The database refuses to delete a
     grant, and to change anything of it but its end, once.

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from datetime import timedelta
 
 from celery import shared_task
-from django.conf import settings
 from django.utils import timezone
 
+from control import installation
 from decisions.counts import rollup, seen_tokens
 from decisions.models import IngestedBatch
 from decisions.outcomes import ties
@@ -26,11 +26,11 @@ KEEP_BATCHES_DAYS = 7
 # celery publishes no types, hence the ignore
 @shared_task(name="decisions.tasks.keep_partitions")  # type: ignore[untyped-decorator]
 def keep_partitions() -> dict[str, int]:
-    """Make the partitions of the days ahead, and drop what is older than SLUICE_KEEP_DAYS or more
-    than the disk's budget holds. Return how many partitions were made and dropped, and how many
+    """Make the partitions of the days ahead, and drop what is older than is kept or more than the
+    disk's budget holds. Return how many partitions were made and dropped, and how many
     batch ids were deleted.
     """
-    keep_days = settings.SLUICE_KEEP_DAYS
+    keep_days = installation.keep_days()
     run = retention.keep()
     rollup.drop(keep_days, time.time())
     seen_tokens.drop(keep_days, time.time())

@@ -34,8 +34,8 @@ from learning.traffic.crowd import Crowd
 # Seed of the people and of who waits; apps, and first tries a second. Chosen: as much as two cores
 # carry beside Envoy, the deciders and the services, and none of the seeds of training.
 SEED, APPS, RATE = 7_005, 3_000, 90.0
-# Seconds of a live run. Chosen: with training and start, all takes less than five minutes.
-SECONDS = 230.0
+# Seconds of a live run. Chosen: more than five hundred clients wait in it.
+SECONDS = 290.0
 # Seconds between two calls of the crowd's `due`. Small: otherwise requests would come in bursts.
 STEP_S = 0.02
 # Most requests under way at once. Further ones are given up, except those of waiting clients.

@@ -17,6 +17,7 @@ from rest_framework.request import Request
 from console.frame import permissions
 
 if TYPE_CHECKING:
+    from django.contrib.auth.models import User
     from rest_framework.views import APIView
 
 # Methods that show what GET shows, so they need the same permission.
@@ -28,11 +29,12 @@ _LONGEST_TOKEN = 200
 class MachineToken(TokenAuthentication):  # type: ignore[misc]  # knox has no types
     """Sign-in of a machine by its token. Bytes that no token holds are refused as a wrong one."""
 
-    def authenticate_credentials(self, token: bytes) -> object:
+    def authenticate_credentials(self, token: bytes) -> tuple[User, object]:
         """Return the person and the token. Raise AuthenticationFailed."""
         if len(token) > _LONGEST_TOKEN or not token.isascii() or b"\x00" in token:
             raise AuthenticationFailed("Invalid token.")
-        return super().authenticate_credentials(token)
+        found: tuple[User, object] = super().authenticate_credentials(token)
+        return found
 
 
 class MachineTokenScheme(KnoxTokenScheme):  # type: ignore[no-untyped-call]  # as a base

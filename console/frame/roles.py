@@ -28,6 +28,7 @@ _READ = (
     "decisions.view_dispute",
     "decisions.view_outcome",
     "decisions.view_buriedevent",
+    "control.view_declaration",
 )
 
 # Opening disputes, and deciding those that someone else opened.
@@ -68,6 +69,7 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         "control.add_appnote",
         "control.reset_bucket",
         "control.view_looks",
+        "control.apply_declaration",
         _SETTLE,
         *_DISPUTES,
         "decisions.report_outcome",

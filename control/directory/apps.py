@@ -10,6 +10,7 @@ from datetime import datetime
 from django.db.models import Case, IntegerField, Q, QuerySet, When
 
 from control.models import App, Tenant
+from decider.contracts.store import Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,11 @@ def is_registered(app_id: str) -> bool:
     """Return whether somebody registered an app with exactly this id."""
     # PostgreSQL raises for a NUL in a text, and this id may come from a request
     return bool(app_id) and "\x00" not in app_id and App.objects.filter(pk=app_id).exists()
+
+
+def profiles(app_ids: Iterable[str]) -> list[Profile]:
+    """Return the profiles of these apps as deciders get them, of registered apps alone."""
+    return [row.profile for row in App.objects.filter(pk__in=set(app_ids))]
 
 
 def names(app_ids: Iterable[str]) -> dict[str, str]:

@@ -41,7 +41,7 @@ OBSERVE_ONLY: Final = "observe_only"
 # anyone changes, and twenty bits of epochs still fit what JSON readers count exactly.
 EPOCH: Final = 1 << 32
 # Newest document format that this code reads; it reads every older one. See `ADDED`.
-FORMAT: Final = 4
+FORMAT: Final = 5
 
 
 class Addition(NamedTuple):
@@ -67,6 +67,22 @@ ADDED: Final = (
     Addition(3, ("unknown_apps",)),
     Addition(3, ("lists", "*", "network")),
 )
+# Services that a document, a heartbeat and a report between deciders may have. Chosen: four times
+# those of a large platform; a report of that many is still small.
+MOST_SERVICES: Final = 1_024
+
+
+class Growth(NamedTuple):
+    """A list that a format allowed to be longer. Older deciders refuse one with more than `before`
+    items.
+    """
+
+    format: int
+    path: str
+    before: int
+
+
+GROWN: Final = (Growth(5, "services", 64),)
 
 # Error budgets by tier, in `Tier` order, where the document names none. Enterprise customers are
 # promised fewer than 1 wrong refusal in 10,000 requests; 1 limits nothing.
@@ -269,7 +285,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     issued_at: float
     tiers: Annotated[list[TierPolicy], Meta(min_length=4, max_length=4)]
     """In `Tier` order."""
-    services: Annotated[list[Service], Meta(min_length=1, max_length=64)]
+    services: Annotated[list[Service], Meta(min_length=1, max_length=MOST_SERVICES)]
     """The one with the prefix "/" also takes requests that match no prefix, else the first one."""
     switches: list[Switch] = []
     model: ModelRef | None = None
@@ -371,10 +387,15 @@ def verify(data: bytes, keys: dict[str, Ed25519PublicKey]) -> Config:
 
 
 def needed_format(config: Config, above: int = 1) -> tuple[int, str]:
-    """Return the oldest format, at least `above`, that has all the fields a document uses, and the
-    name of a field that needs this format ("model.feature_schema", say; "" when it is `above`).
+    """Return the oldest format, at least `above`, that can say what a document says, and what needs
+    this format ("model.feature_schema", say; "" when it is `above`).
     """
     used = [
+        (growth.format, f"{growth.path} (more than {growth.before})")
+        for growth in GROWN
+        if growth.format > above and len(getattr(config, growth.path)) > growth.before
+    ]
+    used += [
         (addition.format, ".".join(addition.path))
         for addition in ADDED
         if addition.format > above
@@ -439,8 +460,8 @@ def check(config: Config) -> None:
     needed, field = needed_format(config, above=config.format)
     if needed > config.format:
         raise ConfigError(
-            f"the document holds {field}, a field that its format does not have: the document says"
-            f" format {config.format}, and the field needs format {needed}"
+            f"the document holds {field}, which its format does not have: the document says format"
+            f" {config.format}, and this needs format {needed}"
         )
     for name, services in Counter(s.name for s in config.services).items():
         if services > 1:

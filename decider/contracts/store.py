@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from decider.contracts.config import Moment, Share
+from decider.contracts.config import MOST_SERVICES, Moment, Share
 from decider.contracts.vocabulary import MlState, Tier
 
 # Stream of `event.EventBatch`, field `b`; capped at EVENTS_MAXLEN entries and about EVENTS_BYTES.
@@ -127,8 +127,6 @@ Figure = Annotated[float, Meta(ge=-1e15, le=1e15)]
 # fit.
 MOST_SAID = 1_000
 Said = Annotated[str, Meta(max_length=MOST_SAID)]
-# Services of one heartbeat. Chosen: as many as a report between deciders has.
-MOST_SERVICES = 1_024
 
 
 def cut(text: str) -> str:

@@ -21,7 +21,9 @@ from decider.contracts.features import N_FEATURES, SCHEMA
 from decider.contracts.signals import INDEX as S
 from decider.contracts.signals import unpack
 from decider.contracts.vocabulary import ML_STATE_TEXT, REASONS, Action, MlState, Reason, Stage
+from decider.engine.lists import VERDICTS
 from decider.scoring.model import Model
+from decider.whatif.plan import lists_of
 
 # Equal parts of the risks 0 to 1 that `threshold` scans. Chosen: enough to miss only an action that
 # comes and goes within 1/64 of risk, and few enough to answer at once.
@@ -62,6 +64,10 @@ class Thresholds(NamedTuple):
     """
     down: float | None
     """The nearest change above the request's own risk. None when its action holds up to 1."""
+    worth: float | None = None
+    """The value score from which on a refused request would not have had its action; None where no
+    value within _MOST_WORTH would have changed it.
+    """
 
 
 class StageTrace(NamedTuple):
@@ -137,9 +143,17 @@ def decide_again(event: Event, config: Config, model: Model | None) -> Again:
 
 
 def decide_under(
-    event: Event, config: Config, model: Model | None, *, ml_state: MlState | None = None
+    event: Event,
+    config: Config,
+    model: Model | None,
+    *,
+    ml_state: MlState | None = None,
+    with_lists: bool = False,
 ) -> Again:
     """Decide the recorded request under another config or model, with tier limits from that config.
+
+    `with_lists`: also with that config's rules about the app and its tenant in place of those that
+    were recorded. Rules about addresses stay out: a record holds no address.
 
     `ml_state` replaces the recorded state of ML, for example SWITCHED_OFF to preview a kill switch.
     A request that was not ranked then and would be now is scored when `model` is given; otherwise
@@ -153,6 +167,14 @@ def decide_under(
     signals[S["headroom_withheld"]] = policy.withheld(burst, tier, features, rules)
     # The recorded hint was forecast under the old config and model, so it does not hold here.
     signals[S["retry_hint"]] = 0.0
+    if with_lists:
+        found = lists_of(config, app=event.app, tenant=event.tenant, now=event.at)
+        verdicts = {entry.verdict for entry in found}
+        signals[S["compliance"]] = float("compliance" in verdicts)
+        # a block outweighs an allow
+        signals[S["list_verdict"]] = max(
+            (VERDICTS[verdict] for verdict in verdicts - {"compliance"}), default=0.0
+        )
     if ml_state is not None:
         signals[S["ml_state"]] = float(ml_state)
     risk = value = math.nan
@@ -202,7 +224,37 @@ def threshold(event: Event, config: Config, model: Model | None = None) -> Thres
         bands,
         up=max((r for r in begins if r <= event.risk), default=None),
         down=min((r for r in begins if r > event.risk), default=None),
+        worth=_worth_from(event, signals, features, rules),
     )
+
+
+# Value scores above a request's own up to which a change is looked for. Chosen: ten ordinary
+# requests, and no model says as much of one.
+_MOST_WORTH = 10.0
+
+
+def _worth_from(
+    event: Event, signals: np.ndarray, features: np.ndarray, rules: policy.Rules
+) -> float | None:
+    """Return the value from which on a refusal would have been another action, by scan and
+    bisection of the policy function.
+    """
+    assert event.risk is not None and event.value is not None
+    risk, action = event.risk, event.action
+    if action == Action.ADMIT:
+        return None
+
+    def holds(value: float) -> bool:
+        return int(policy.decide(signals, features, risk, value, rules)[0]) == action
+
+    points = [event.value + _MOST_WORTH * k / _STEPS for k in range(_STEPS + 1)]
+    for low, high in pairwise(points):
+        if holds(low) and not holds(high):
+            for _ in range(_HALVINGS):
+                middle = 0.5 * (low + high)
+                low, high = (middle, high) if holds(middle) else (low, middle)
+            return high
+    return None
 
 
 # The recorded signals that each stage looks at, by name, in the order in which they are shown.

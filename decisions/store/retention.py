@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-from django.conf import settings
 from django.db import DatabaseError
 
+from control import installation
 from control.disk import DiskUse, measure
 from decisions.models import DroppedDay
 from decisions.store import partitions
@@ -55,7 +55,7 @@ def tables() -> list[Retained]:
 
 def as_decisions() -> int:
     """Return how many days decisions are kept."""
-    return int(settings.SLUICE_KEEP_DAYS)
+    return installation.keep_days()
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,9 @@ class PeerComparison:
     median_text: str
     rank: str
     """"top 2%", "lowest of 40", or empty in the middle."""
+    feature: Feature
+    ordinary: bool
+    """Whether half of the peers or more have at least this value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,8 @@ def _compare(feature: Feature, own: float, peers: np.ndarray) -> PeerComparison 
         percent[2],
         format_value(feature, float(np.median(peers))),
         _rank(own, peers),
+        feature,
+        bool(own <= np.median(peers)),
     )
 
 

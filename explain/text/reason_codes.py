@@ -123,14 +123,20 @@ def write_because(found: Sequence[ReasonCode], usual: Sequence[tuple[str, float]
     strongest, weightier = found[0], _write_weightier(found[0], usual)
     clause = f"because {write_clause(strongest)}"
     behaviour = None if _is_behaviour(strongest) else _find_behaviour(found)
-    if behaviour is not None:
-        lead = clause if weightier else f"most of all {clause}"
+    second = _write_second(found)
+    if behaviour is not None and not (second and found[1] is behaviour):
+        lead = f"{clause}{second}" if weightier or second else f"most of all {clause}"
         what = "the request itself" if behaviour.feature.source == "request" else "its behaviour"
         return f"{lead}; {what} added: {_write_alone(behaviour)}{weightier}"
-    if len(found) > 1 and found[1].effect >= _NEARLY * strongest.effect:
-        much = "as much" if found[1].effect == strongest.effect else "nearly as much"
-        clause += f"; {much} because {write_clause(found[1])}"
-    return f"{clause}{weightier}"
+    return f"{clause}{second}{weightier}"
+
+
+def _write_second(found: Sequence[ReasonCode]) -> str:
+    """Return the second reason as a clause where it weighs nearly as much as the first, else ""."""
+    if len(found) < 2 or found[1].effect < _NEARLY * found[0].effect:
+        return ""
+    much = "as much" if found[1].effect == found[0].effect else "nearly as much"
+    return f"; {much} because {write_clause(found[1])}"
 
 
 def _find_behaviour(found: Sequence[ReasonCode]) -> ReasonCode | None:

@@ -176,17 +176,24 @@ def _unranked(d: Decision) -> str:
     return f"{REASONS[Reason(d.reason)].text}, whatever a model would have said."
 
 
-def _worth(d: Decision) -> str:
-    """Return how the request's worth decided; empty when the usual worth is not recorded."""
+def _worth(d: Decision, enough: float | None) -> str:
+    """Return how the request's worth decided; empty when what it cost is not recorded. `enough`:
+    the value from which on it would not have been refused so; None where there is none.
+    """
     seen = reason_text.signals(d)
     if seen is None or d.value is None:
         return ""
-    worth, usual = told_apart(BASE_WORTH + d.value, BASE_WORTH + seen["prior_value"])
-    cost = limits.serving_cost(unpack(bytes(d.signals)), seen)
+    cost = units.price_figure(limits.serving_cost(unpack(bytes(d.signals)), seen))
+    least = "" if enough is None else f"{BASE_WORTH + enough:.2f}"
+    worth = f"{BASE_WORTH + d.value:.2f}"
+    if enough is not None:
+        worth, least = told_apart(BASE_WORTH + d.value, BASE_WORTH + enough)
+    told = f"it was worth {worth} and serving it cost {cost} just then"
     did = DID[Action(d.action)]
     return (
-        f"it was worth {worth} and serving it cost {units.price_figure(cost)} just then; worth the"
-        f" usual {usual}, it would not have been {did}."
+        f"{told}; from a worth of {least} on, it would not have been {did}."
+        if least
+        else f"{told}."
     )
 
 
@@ -195,7 +202,7 @@ def _risk(d: Decision, thresholds: Thresholds | None) -> str:
     risk = units.figure(d.risk)
     if thresholds is None:
         return f"risk {risk}."
-    if Reason(d.reason) == Reason.VALUE_LOW and (worth := _worth(d)):
+    if Reason(d.reason) == Reason.VALUE_LOW and (worth := _worth(d, thresholds.worth)):
         return worth
     # One band: the same action at every risk, so naming a threshold would be false.
     if len(thresholds.bands) == 1:

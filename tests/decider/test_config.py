@@ -133,7 +133,8 @@ def test_each_field_that_format_1_lacks_has_its_format_and_a_default() -> None:
     for path, struct in later.items():
         field = next(f for f in msgspec.structs.fields(struct) if f.name == path[-1])
         assert not field.required
-    assert {a.format for a in config.ADDED} == set(range(2, config.FORMAT + 1))
+    formats = {one.format for one in (*config.ADDED, *config.GROWN)}
+    assert formats == set(range(2, config.FORMAT + 1))
 
 
 def test_a_document_is_written_in_the_oldest_format_that_can_say_what_it_says() -> None:
@@ -208,8 +209,33 @@ def test_a_document_of_a_later_format_is_refused_with_both_numbers() -> None:
 
 def test_a_field_without_its_format_is_refused() -> None:
     plain = msgspec.to_builtins(NEW_SCHEMA) | {"format": 1}
-    with pytest.raises(config.ConfigError, match="a field that its format does not have"):
+    with pytest.raises(config.ConfigError, match="which its format does not have"):
         config.verify(signed(msgspec.msgpack.encode(plain)), TRUSTED)
+
+
+def with_services(count: int) -> config.Config:
+    start = in_format_1()
+    one = msgspec.structs.replace(start.services[0], endpoints=[])
+    services = [
+        msgspec.structs.replace(one, name=f"service-{k}", prefixes=[f"/v2/service-{k}"])
+        for k in range(count)
+    ]
+    return msgspec.structs.replace(start, services=services)
+
+
+def test_a_thousand_services_fit_and_older_deciders_are_not_sent_more_than_they_take() -> None:
+    assert config.needed_format(with_services(64)) == (1, "")
+    for count in (65, config.MOST_SERVICES):
+        many = with_services(count)
+        assert config.needed_format(many) == (5, "services (more than 64)")
+        read = config.verify(config.sign(many, KEY), TRUSTED)
+        assert (len(read.services), read.format) == (count, 5)
+    old = msgspec.to_builtins(with_services(65))
+    del old["format"]
+    with pytest.raises(config.ConfigError, match="which its format does not have"):
+        config.verify(signed(msgspec.msgpack.encode(old)), TRUSTED)
+    with pytest.raises(config.ConfigError, match="services"):
+        config.verify(config.sign(with_services(config.MOST_SERVICES + 1), KEY), TRUSTED)
 
 
 def test_a_document_of_another_feature_schema_is_followed() -> None:

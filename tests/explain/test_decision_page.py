@@ -17,6 +17,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from console.pages.decision import replay_panels
 from console.pages.decision import views as decision_views
 from control.audit.actors import Actor
 from decider.contracts.ids import format_decision_id
@@ -445,3 +446,16 @@ def test_a_wait_that_was_told_before_is_said_to_stand(models, document, store, b
     assert f"{told} {until:%H:%M:%S} UTC, and that stands." in text_of(client.get(address(again)))
     for e in (first, shorter, other):
         assert told not in text_of(client.get(address(e)))
+
+
+@pytest.mark.parametrize("helps", [True, False])
+def test_a_batch_that_would_have_been_refused_as_well_is_told_beside_the_verdict(
+    helps, models, document, store, browser, monkeypatch
+) -> None:
+    rows = world.rows(60, seed=22, missing=False)
+    asked = [world.decided(row, document=document, seen_batchable=1.0) for row in rows]
+    found = store([next(e for e in asked if e.action == Action.BATCH)])[0]
+    monkeypatch.setattr(replay_panels, "batch_helps", lambda d, known: helps)
+    page = browser().get(address(found)).content.decode()
+    lead = re.search(r'<p class="lead">(.*?)</p>', page, re.S)[1]
+    assert ("A batch would have been refused as well" in lead) != helps

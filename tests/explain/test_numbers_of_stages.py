@@ -318,8 +318,8 @@ LEAD = (
     " {cut} from which this request is <done>.",
     "<stage> decided: risk {risk} played no part: at any below {cut} it would have been <done>"
     " too.",
-    "<stage> decided: it was worth {worth} and serving it cost {cost} just then; worth the usual"
-    " {usual}, it would not have been <done>.",
+    "<stage> decided: it was worth {worth} and serving it cost {cost} just then[; from a worth of"
+    " {enough} on, it would not have been <done>].",
     "<stage> decided: its bucket had no room at risk {risk}; below {cut} it would have been"
     " <done>.",
 )
@@ -351,12 +351,29 @@ def check_lead(one: Recorded, lead: str, true: dict[str, Truth]) -> str:
     above = min((c for c in changes if c > risk), default=math.nan)
     _, shown = read(LEAD, lead)
     cut = below if "at or above" in lead or "no room" in lead else above
-    pattern = check(LEAD, lead, true | {"cut": Truth(cut, "unlike")})
+    enough = least_worth(one) if "just then" in lead else math.nan
+    pattern = check(LEAD, lead, true | {"cut": Truth(cut, "unlike"), "enough": Truth(enough)})
     if "cut" in shown:
         assert same_order(shown["risk"], shown["cut"], risk, cut) or risk == cut, lead
     if "any other risk" in lead:
         assert not changes
     return pattern
+
+
+def least_worth(one: Recorded) -> float:
+    """The worth from which on the policy function gives another action, by small steps."""
+    rules, value = policy.rules_of(one.config), one.event.value
+    signals = np.array([*one.seen.values()])
+
+    def action(more: float) -> int:
+        return int(policy.decide(signals, one.features, one.event.risk, value + more, rules)[0])
+
+    step = next(k for k in range(1, 20_000) if action(k / 2_000) != one.event.action)
+    low, high = (step - 1) / 2_000, step / 2_000
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        low, high = (middle, high) if action(middle) == one.event.action else (low, middle)
+    return 0.5 + value + high
 
 
 def test_the_labels_of_the_scale_stand_on_the_right_side_of_the_risk(everything) -> None:

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from django.urls import reverse
 
+from console.pages.decision import page
 from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import Reason
 from decisions.models import Decision
 from explain.comparison import peers, timeline
+from explain.shap import backlog
 from tests.decisions.factory import event, id_at, signal_vector, unranked, vector
 from tests.explain import world
 from tests.explain.test_decision_page import text_of
@@ -124,3 +126,32 @@ def test_the_panels_load_by_themselves_and_without_script(
     assert "Who loaded the limit" in text_of(response)
     assert ("<html" in shown(response)) != htmx
     assert browser("").get(where).status_code == 403
+
+
+@pytest.mark.parametrize(("times", "ordinary"), [(1.0, True), (0.1, False)])
+def test_a_value_that_peers_have_as_well_now_is_told_beside_the_verdict(
+    models, document, store, browser, times, ordinary
+) -> None:
+    """The headline compares with training; support needs to know that it is usual by now."""
+    rows = world.rows(120, seed=22, missing=False)
+    made = [world.decided(row, document=document, at=AT, id=id_at(AT)) for row in rows]
+    ranked = [e for e in made if e.reason == Reason.RISK_HIGH]
+    store(ranked)
+    backlog.explain_since(0.0)
+    named = {}
+    for d in Decision.objects.filter(reason=int(Reason.RISK_HIGH)):
+        reason = page.explained(d).reasons[0]
+        if reason.feature.name == "rate_10s" and reason.value > reason.typical:
+            named[d.name] = reason.value
+    name, value = next(iter(named.items()))
+    store(
+        [
+            at(-k, app=f"app_{k}", features=vector(rate_10s=value * times * (1 + k / 10)))
+            for k in range(9)
+        ]
+    )
+    client = browser()
+    response = client.get(reverse("ui-around", args=[name]), headers={"hx-request": "true"})
+    assert ("Compared with its peers now this is not much" in text_of(response)) == ordinary
+    assert 'id="peers-now" hx-swap-oob="true"' in shown(response)
+    assert 'id="peers-now"' in shown(client.get(reverse("decision", args=[name])))

@@ -5,6 +5,7 @@ belongs to it.
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -282,3 +283,28 @@ def test_every_share_of_few_is_told_in_numbers_too(name, known, says) -> None:
         waterfall.build_waterfall(-1.0, contributions, values, [0.0] * N_FEATURES, SAME)
     )
     assert found.text.startswith(says)
+
+
+def a_reason(name: str, value: float, typical: float, effect: float) -> reason_codes.ReasonCode:
+    feature = FEATURES[INDEX[name]]
+    text = f"It has {value:g} of {name}."
+    return reason_codes.ReasonCode(f"{name}_HIGH", text, effect, feature, value, typical)
+
+
+def test_a_fact_that_weighs_as_much_as_the_first_is_named_before_the_behaviour() -> None:
+    found = [
+        a_reason("chargeback_history", 1.0, 0.0, 0.15),
+        a_reason("cohort_prior", 0.2, 0.07, 0.15),
+        a_reason("distinct_sources_60s", 4.0, 2.0, 0.13),
+    ]
+    told = reason_codes.write_because(found)
+    assert "most of all" not in told
+    assert re.search(
+        r"^because it has 1 of chargeback_.*; as much because it has 0.2 of cohort_.*;"
+        r" its behaviour added: it has 4 of distinct_",
+        told,
+    )
+    found[1] = a_reason("cohort_prior", 0.2, 0.07, 0.1)
+    mostly = reason_codes.write_because(found)
+    assert mostly.startswith("most of all because it has 1 of chargeback_")
+    assert "much because" not in mostly

@@ -27,6 +27,8 @@ class Answer:
     """Latest first."""
     disputable: bool
     """Whether it is a refusal that has no open or upheld dispute."""
+    useless_batch: bool = False
+    """Whether the response asked for a batch that would have been refused as well."""
 
     @property
     def nothing(self) -> bool:
@@ -43,9 +45,19 @@ def customer_texts(
     given, it is not read again.
     """
     found = explained or page.explained(d)
+    return _texts(d, known, found, helps=not useless_batch(d, found))
+
+
+def useless_batch(d: Decision, explained: Explained) -> bool:
+    """Return whether the response asked for a batch that would have been refused as well."""
+    return d.action == Action.BATCH and not replay_panels.batch_helps(d, explained)
+
+
+def _texts(
+    d: Decision, known: KnownApp | None, explained: Explained, *, helps: bool
+) -> customer.CustomerTexts:
     name = known.name if known else ""
-    helps = d.action != Action.BATCH or replay_panels.batch_helps(d, found)
-    case = customer.build_case(d, name, told_code(found.codes), batch_helps=helps)
+    case = customer.build_case(d, name, told_code(explained.codes), batch_helps=helps)
     return customer.write_texts(case)
 
 
@@ -57,9 +69,11 @@ def customer_answer(shown: DecisionPage) -> Answer:
     # A verdict is shown with its dispute, so it is not listed again as an outcome.
     verdicts = {x.outcome_id for x in found}
     later = tuple(one for one in reports.of_decision(d) if one.outcome.pk not in verdicts)
+    useless = useless_batch(d, shown.explained)
     return Answer(
-        customer_texts(d, shown.known, shown.explained),
+        _texts(d, shown.known, shown.explained, helps=not useless),
         later,
         tuple(found),
         refused and not any(x.state in ("open", "upheld") for x in found),
+        useless,
     )

@@ -6,10 +6,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from django.conf import settings
-
 from console.pages.lookup import page as lookup_page
 from console.pages.lookup.page import DecisionRow
+from control import installation
 from control.config import documents
 from control.directory import apps as directory
 from decider.contracts.config import Config, TierPolicy, in_force
@@ -123,7 +122,7 @@ def missing_decision(raw: bytes, app: str, now: float) -> NotKept:
         ),
         rules=_rules(version, document, known.tier if known else None, at) if document else None,
         similar=tuple(lookup_page.rows_of(_similar(app_id, at))),
-        keep_days=settings.SLUICE_KEEP_DAYS,
+        keep_days=installation.keep_days(),
     )
 
 
@@ -160,7 +159,7 @@ def _state(at: float, now: float) -> str:
     if at > now - ARRIVES_S:
         return "young"
     # Partitions are dropped by whole days.
-    return "expired" if at < now // DAY_S * DAY_S - settings.SLUICE_KEEP_DAYS * DAY_S else "sampled"
+    return "expired" if at < now // DAY_S * DAY_S - installation.keep_days() * DAY_S else "sampled"
 
 
 def _time(words: str, reading: QueryReading, since: float, until: float, now: float) -> Time:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from console.pages.decision.page import DecisionPage, Explained, named_feature
+from console.pages.decision.page import DecisionPage, Explained, explained, named_feature
 from control.config import documents
 from control.directory import apps as directory
 from decider.contracts.config import version_text
@@ -17,6 +17,7 @@ from decider.contracts.vocabulary import Action
 from decider.whatif.replay import ReplayError
 from decisions.models import Decision
 from explain.comparison import limits, peers, scenarios, shared_load, timeline
+from explain.comparison.peers import PeerComparison, Peers
 from explain.models import Explanation
 from explain.recourse import search as recourse_search
 from explain.recourse.ways import Recourse
@@ -86,9 +87,11 @@ class Surroundings:
 
     name: str
     """Name of the decision's app, or its id when nobody registered it."""
-    peers: peers.Peers
+    peers: Peers
     shared: shared_load.SharedLoad | None
     """None where no limit fired that requests use up."""
+    ordinary: PeerComparison | None
+    """What the headline names first, where its peers have as much of it now."""
 
 
 def surroundings(d: Decision) -> Surroundings:
@@ -96,23 +99,41 @@ def surroundings(d: Decision) -> Surroundings:
 
     They read many rows, so the page loads them by a later request.
     """
-    known = directory.app(d.app)
+    known, beside = directory.app(d.app), peers.compare_with_peers(d, telling(d))
     return Surroundings(
         known.name if known else d.app,
-        peers.compare_with_peers(d, telling(d)),
+        beside,
         shared_load.estimate_shared_load(d),
+        _ordinary_now(d, beside),
     )
+
+
+def _ordinary_now(d: Decision, beside: Peers) -> PeerComparison | None:
+    """Return the comparison of the feature that the headline names first, where its peers have as
+    much of it now: then what is usual has changed since the model's training.
+    """
+    reasons = explained(d).reasons
+    if not reasons or reasons[0].typical is None or reasons[0].value <= reasons[0].typical:
+        return None
+    named = reasons[0].feature.name
+    return next((row for row in beside.rows if row.feature.name == named and row.ordinary), None)
 
 
 def telling(d: Decision) -> tuple[str, ...]:
     """Return the names of the features to compare with peers, at most `peers.SHOWN_FEATURES`.
 
-    First the behaviour that spoke most against the request, then the usual features.
+    First the one that the headline names, then the behaviour that spoke most against the request,
+    then the usual features.
     """
     found = Explanation.objects.filter(decision=d.id, at=d.at).first()
     # Without an explanation all contributions count as 0, so only the usual features are left.
     values = found.values if found else np.zeros(len(FEATURES))
     order = [int(k) for k in np.argsort(-values) if values[k] > 0]
+    named = [reason.feature for reason in explained(d).reasons[:1]]
     # Only what the app does (counters, feedback) compares with others; facts about it do not.
-    names = [FEATURES[k].name for k in order if FEATURES[k].source in ("counters", "feedback")]
+    names = [
+        feature.name
+        for feature in (*named, *(FEATURES[k] for k in order))
+        if feature.source in ("counters", "feedback")
+    ]
     return tuple(dict.fromkeys([*names, *peers.USUAL_FEATURES]))[: peers.SHOWN_FEATURES]

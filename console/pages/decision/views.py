@@ -185,7 +185,13 @@ def around(request: HttpRequest, decision_id: str) -> HttpResponse:
         found,
         "Peers of that hour",
         "explain/around_panels.html",
-        {"d": found, "name": near.name, "peers": near.peers, "shared": near.shared},
+        {
+            "d": found,
+            "name": near.name,
+            "peers": near.peers,
+            "shared": near.shared,
+            "ordinary": near.ordinary,
+        },
     )
 
 

@@ -30,6 +30,7 @@ from control.models import SwitchFlip
 from control.switches import switches
 from decider.contracts import units
 from decider.contracts.config import version_text
+from decisions.preview import Preview
 
 _VIEW = "control.view_switchflip"
 # Chosen: a week covers the last on-call shift.
@@ -204,7 +205,7 @@ def _flip(verb: switches.Verb, name: str, form: FlipForm, by: Actor) -> None:
         switches.engage(name, by=by, reason=reason, until=form.until)
 
 
-def _preview(request: HttpRequest, verb: switches.Verb) -> flip_preview.Preview:
+def _preview(request: HttpRequest, verb: switches.Verb) -> Preview:
     """Return the preview, and note the looks at the apps of its examples."""
     found = flip_preview.preview_all_ml("clear" if verb == "clear" else "engage")
     apps = (example.app for example in found.examples if example.app)

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from decider.contracts.config import MALFORMED, Moment
+from decider.contracts.config import MALFORMED, MOST_SERVICES, Moment
 from decider.contracts.sealed import codes
 from decider.contracts.sealed.codes import SealError
 from decider.engine.shared.state import N_TIERS
@@ -35,8 +35,6 @@ NAMED = np.dtype(
         ("tenant", "<i8"),
     ]
 )
-# Most services of a report. Chosen: four times those that a region is built for.
-MOST_SERVICES: Final = 1_024
 # Most tenants that a report names. Chosen: they cost each reader some ten microseconds.
 MOST_NAMED: Final = 1_024
 # Most bytes of a report. Chosen: as many as so many services and tenants take.

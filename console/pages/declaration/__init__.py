@@ -1,0 +1,1 @@
+"""The file that declares an installation."""
