@@ -19,10 +19,10 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from console.frame import layout, permissions, problems, sessions, uploads
-from console.frame import sign_in as sign_ins
 from console.frame import status_strip as strips
 from console.frame.app_looks import TICKET
 from console.frame.people import person
+from console.frame.sign_in import password as sign_ins
 from control.audit import app_looks
 from control.errors import Refused
 

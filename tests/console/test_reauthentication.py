@@ -10,7 +10,8 @@ from django.core.exceptions import PermissionDenied
 from django.test import Client
 from django.urls import reverse
 
-from console.frame import reauthentication, sessions
+from console.frame import sessions
+from console.frame.sign_in import reauthentication
 from control.audit.actors import SYSTEM
 from control.config import changes
 from control.models import SwitchFlip

@@ -8,7 +8,7 @@ from django.contrib.auth.hashers import MD5PasswordHasher
 from django.urls import reverse
 from django.utils import timezone
 
-from console.frame import sign_in
+from console.frame.sign_in import password as sign_in
 from control.models import SignInTry
 from control.people import guessing
 from tests.console.conftest import PASSWORD

@@ -10,7 +10,16 @@ from django.db import DatabaseError, connection, transaction
 from knox.models import AuthToken
 
 from control.audit import chain
-from control.models import App, AppNote, AuditEntry, Grant, SwitchFlip, Tenant
+from control.models import (
+    App,
+    AppliedFile,
+    AppNote,
+    AuditEntry,
+    Grant,
+    Installation,
+    SwitchFlip,
+    Tenant,
+)
 from decisions.models import Dispute, Outcome
 from rollouts.models import ModelVersion
 from tests.audited import append_entry
@@ -163,7 +172,14 @@ def test_every_table_of_these_rooms_that_people_decide_in_is_held(an_app) -> Non
         model._meta.db_table
         for model in (
             *(App, AppNote, Tenant, SwitchFlip, Outcome, Dispute, ModelVersion, AuthToken),
-            *(Grant, User, User.groups.through, User.user_permissions.through),
+            *(
+                AppliedFile,
+                Installation,
+                Grant,
+                User,
+                User.groups.through,
+                User.user_permissions.through,
+            ),
         )
     }
     assert held == tables | {"control_configversion"}

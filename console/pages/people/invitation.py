@@ -10,7 +10,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_GET, require_http_methods
 
-from console.frame.sign_in import LONGEST_PASSWORD
+from console.frame.sign_in.password import LONGEST_PASSWORD
 from control.errors import Refused
 from control.people import accounts
 from control.people.accounts import Invitation

@@ -16,10 +16,11 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 from django.views.decorators.vary import vary_on_headers
 
-from console.frame import app_looks, reauthentication, roles
+from console.frame import app_looks, roles
 from console.frame.fragments import htmx_details, redirect_to
 from console.frame.people import person
 from console.frame.permissions import require
+from console.frame.sign_in import reauthentication
 from console.pages.switches import flip_preview
 from console.pages.switches.forms import FlipForm
 from control.audit.actors import Actor
