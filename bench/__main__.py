@@ -24,6 +24,7 @@ PARTS = (
     "http_decision",
     "ingest",
     "kill_switch",
+    "app_import",
     "busy_console",
     "lookup",
     "waiting_clients",

@@ -10,6 +10,7 @@ from rest_framework.response import Response
 
 from console.api import status
 from console.pages.app import api as app_api
+from console.pages.app import import_api
 from console.pages.decision import api as explain
 from console.pages.declaration import api as declaration
 from console.pages.lookup import api as decisions
@@ -61,6 +62,7 @@ urlpatterns = [
     path("declaration", declaration.Declaration.as_view(), name="api-declaration"),
     path("declaration/plan", declaration.DeclarationPlan.as_view(), name="api-declaration-plan"),
     path("declaration/apply", declaration.DeclarationApply.as_view(), name="api-declaration-apply"),
+    path("app-imports", import_api.AppImports.as_view(), name="api-app-imports"),
     path("lookup", lookup.Lookup.as_view(), name="api-lookup"),
     path("receipts", receipts_api.Receipts.as_view(), name="api-receipts"),
     path("exports/decisions", export_api.Export.as_view(), name="api-export"),

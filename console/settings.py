@@ -319,6 +319,12 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 3600.0,
         "options": {"expires": 3600},
     },
+    # the import itself tells deciders; this is for one that was killed before it had
+    "publish imports": {
+        "task": "control.tasks.publish_imports",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
     "keep looks": {
         "task": "control.tasks.keep_looks",
         "schedule": 3600.0,

@@ -22,6 +22,8 @@ class Lock(IntEnum):
     """Config versions: numbered one after the other, each made from the one before."""
     MODELS = 0x534C_554D
     """Versions of models: numbered one after the other."""
+    APPS = 0x534C_5541
+    """Imports of apps: each changes many rows, in the order of their ids."""
     LOOKS_KEPT = 0x534C_554B
     """Dropping old months of the data-access log: once each."""
 

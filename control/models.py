@@ -56,6 +56,10 @@ class App(models.Model):
     """Refusals of the app that were found wrong here lately, as last sent to the deciders
     (`profiles.tell_found_wrong`).
     """
+    imported = models.ForeignKey(
+        "AppImport", on_delete=models.PROTECT, related_name="+", null=True, blank=True
+    )
+    """The import that added or changed it last."""
 
     class Meta:
         # validators only run in forms; these constraints also stop bulk updates and SQL
@@ -65,7 +69,10 @@ class App(models.Model):
                 condition=Q(cohort_prior__gte=0, cohort_prior__lte=1), name="app_prior_is_share"
             ),
         ]
-        permissions = [("reset_bucket", "May have the deciders fill a bucket of an app")]
+        permissions = [
+            ("reset_bucket", "May have the deciders fill a bucket of an app"),
+            ("import_apps", "May import apps and tenants"),
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -88,6 +95,30 @@ class App(models.Model):
             # wrong
             false_throttle_history=self.false_throttle_history + self.found_wrong,
         )
+
+
+class AppImport(models.Model):
+    """An import of apps (`control.directory.app_import`)."""
+
+    at = models.DateTimeField()
+    by = models.CharField(max_length=200)
+    digest = models.CharField(max_length=64)
+    """SHA-256 of the file."""
+    rows = models.PositiveIntegerField()
+    added = models.PositiveIntegerField(default=0)
+    changed = models.PositiveIntegerField(default=0)
+    published_at = models.DateTimeField(null=True, blank=True)
+    """When all deciders' profiles of its apps had been sent; empty until then."""
+
+    class Meta:
+        ordering = ["-pk"]
+        default_permissions = ()
+        indexes = [
+            models.Index(fields=["at"], condition=Q(published_at=None), name="imports_to_publish")
+        ]
+
+    def __str__(self) -> str:
+        return f"import {self.pk}"
 
 
 class ConfigVersion(models.Model):

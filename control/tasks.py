@@ -7,9 +7,11 @@ import logging
 from celery import shared_task
 from django.conf import settings
 from django.db import OperationalError
+from django.utils import timezone
 
 from control.audit import look_months
 from control.deciders import known_apps, publish
+from control.directory import app_import
 from control.errors import ControlError
 from control.switches import offline
 
@@ -39,6 +41,28 @@ def publish_pending() -> None:
                 log.info("%s", did)
     except ControlError as error:
         log.warning("publishing failed and is retried in %.0f s: %s", PUBLISH_EVERY_S, error)
+
+
+@shared_task(name="control.tasks.publish_import")  # type: ignore[untyped-decorator]
+def publish_import(number: int) -> int:
+    """Tell deciders of the apps of one import, and return how many those are. When Valkey does not
+    answer, `publish_imports` does it later.
+    """
+    try:
+        return app_import.publish_import(number)
+    except ControlError as error:
+        log.warning("import %d is stored and will be published later: %s", number, error)
+        return 0
+
+
+@shared_task(name="control.tasks.publish_imports", expires=60)  # type: ignore[untyped-decorator]
+def publish_imports() -> None:
+    """Tell deciders of imported apps where the import itself did not come to it."""
+    try:
+        if did := app_import.pending(timezone.now()):
+            log.info("%s", did)
+    except ControlError as error:
+        log.warning("imported apps could not be published and are tried again: %s", error)
 
 
 @shared_task(name="control.tasks.keep_looks", expires=3600)  # type: ignore[untyped-decorator]

@@ -70,6 +70,7 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         "control.reset_bucket",
         "control.view_looks",
         "control.apply_declaration",
+        "control.import_apps",
         _SETTLE,
         *_DISPUTES,
         "decisions.report_outcome",

@@ -8,7 +8,7 @@ publish at once.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -140,6 +140,26 @@ def push_profiles(apps: Iterable[App]) -> int:
     while batch := list(islice(rows, PROFILE_BATCH)):
         count += _send_profiles(batch, _database_time())
         known_apps.tell(batch)
+    return count
+
+
+def push_many(apps: Iterable[App], advance: Callable[[int], object] | None = None) -> int:
+    """Publish the profiles of these apps, however many, and return how many. Deciders get changes
+    of the table of known apps, or the whole table where these are many. `advance` gets the number
+    of apps after each step. Raise StoreUnavailable.
+    """
+    rows, count = iter(apps), 0
+    few: list[App] = []
+    while batch := list(islice(rows, PROFILE_BATCH)):
+        count += _send_profiles(batch, _database_time())
+        if count <= known_apps.MOST_NAMED:
+            few += batch
+        if advance is not None:
+            advance(len(batch))
+    if count > known_apps.MOST_NAMED:
+        known_apps.publish_all()
+    else:
+        known_apps.tell(few)
     return count
 
 

@@ -97,6 +97,9 @@ STRICT = {
     "buried_list",
     "buried_replay",
     "buried_discard",
+    "declaration_plan",
+    "declaration_apply",
+    "apps_import",
 }
 """Operations that read more than a name from the address, so that there is something to forbid."""
 BOUND = STRICT - {"disputes_list", "buried_list"} | {"decisions_minute"}

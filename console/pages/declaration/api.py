@@ -46,7 +46,7 @@ class FileToApply(FileIn):
     reason = Text(max_length=chain.REASON_MAX, help_text="Kept in the audit log.")
 
 
-class ChangeOut(serializers.Serializer[Change]):
+class PartChangeOut(serializers.Serializer[Change]):
     """A part that a file changes."""
 
     verb = serializers.ChoiceField(["add", "change", "remove"])
@@ -60,7 +60,7 @@ class ChangeOut(serializers.Serializer[Change]):
 class PlanOut(serializers.Serializer[Plan]):
     """What applying a file would do."""
 
-    changes = ChangeOut(many=True)
+    changes = PartChangeOut(many=True)
     conflicts = serializers.SerializerMethodField(
         help_text="Parts that were changed in the console since the last apply, in sentences."
     )
