@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import row, seeded
+from bench import row
 from bench.processes import ROOT
 from bench.steady_traffic import APPS
 from console.local import database, servers
@@ -236,7 +236,22 @@ def _install() -> None:
         by=SYSTEM,
         reason="A measurement",
     )
-    seeded.make_person("sre")
+    make_person("sre")
+
+
+def make_person(role: str, name: str = "") -> None:
+    """Make a person with a role, who signs in as `name` (by default the role) at bench.example.
+
+    Django must be set up and the database migrated.
+    """
+    from control.audit.actors import SYSTEM
+    from control.people import accounts, grants
+
+    name, reason = name or role, "A measurement"
+    user = accounts.make(
+        by=SYSTEM, email=f"{name}@bench.example", first=name, last="Bench", reason=reason
+    )
+    grants.give(by=SYSTEM, person=user, role=role, reason=reason)
 
 
 def _model() -> bytes:

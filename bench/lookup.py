@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import kill_switch, row, seeded
+from bench import kill_switch, row
 from bench.events import Outcome, Place, stored_event
 from bench.processes import ROOT
 from console.local import database
@@ -195,7 +195,7 @@ def _install() -> None:
     call_command("migrate", verbosity=0)
     keys.ensure(settings.SLUICE_KEYS)
     changes.first(by=SYSTEM, reason="A measurement")
-    seeded.make_person("support")
+    kill_switch.make_person("support")
 
 
 def _browser() -> object:

@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from signal import SIGTERM
 
-from bench import kill_switch, row, seeded
+from bench import kill_switch, row
 from bench.processes import ROOT
 
 # Milliseconds within which 99 of 100 flips must be answered.
@@ -156,7 +156,7 @@ def _install() -> None:
         )
     people = ["sre", "policy_admin", *(f"operator{k}" for k in range(OPERATORS))]
     for name in people:
-        seeded.make_person("support" if name.startswith("operator") else name, name)
+        kill_switch.make_person("support" if name.startswith("operator") else name, name)
 
 
 def _signed_in(name: str):  # type: ignore[no-untyped-def]  # Django's client is imported late

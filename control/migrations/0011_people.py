@@ -12,7 +12,7 @@ RESOURCES = Path(__file__).resolve().parent.parent / "resources"
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("control", "0009_declared"),
+        ("control", "0010_app_imports"),
         ("auth", "0012_alter_user_first_name_max_length"),
     ]
 
