@@ -24,8 +24,10 @@ def main() -> None:
             from console.local.embedded import prepare_environment
 
             prepare_environment()
-        from console.local import database
+        from console.local import database, embedded
 
+        if sys.argv[1:2] == ["migrate"]:
+            embedded.become_owner()
         database.be(database.process_of(sys.argv))
         # imported late, because Django reads the settings from here on
         from django.core.management import execute_from_command_line

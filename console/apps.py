@@ -1,4 +1,6 @@
-"""The console as a Django app: makes the roles after every migration, and notes each sign-in."""
+"""The console as a Django app: after every migration it makes the roles of people, and gives the
+roles of the database what they may do. It notes each sign-in.
+"""
 
 from __future__ import annotations
 
@@ -18,3 +20,13 @@ class ConsoleConfig(AppConfig):
         *_, last = apps.get_app_configs()
         post_migrate.connect(roles.ensure_after_migrate, sender=last, dispatch_uid="console.roles")
         user_logged_in.connect(sessions.note_proof, dispatch_uid="console.proof")
+        post_migrate.connect(_give_grants, sender=last, dispatch_uid="console.database_roles")
+
+
+def _give_grants(using: str, **_: object) -> None:
+    from django.db import connections, transaction
+
+    from console.local.postgres import grants
+
+    with transaction.atomic(using=using), connections[using].cursor() as cursor:
+        grants.apply(cursor)

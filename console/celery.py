@@ -7,8 +7,11 @@ import sys
 
 from celery import Celery
 from celery.signals import worker_init
+from django.conf import settings
 
 from console.local import database
+from control.database_roles.own_role import DatabaseRoleError, check_role
+from control.database_roles.roles import DatabaseRole
 from decider.store_users.own_user import StoreUserError, check_user
 from decider.store_users.roles import Role
 
@@ -22,10 +25,13 @@ app.autodiscover_tasks()
 # celery has no types
 @worker_init.connect  # type: ignore[untyped-decorator]
 def refuse_all_powerful_user(**_: object) -> None:
-    """End a worker whose user may do everything in Valkey, before it takes a task."""
+    """End a worker who may do everything in Valkey, or too much in PostgreSQL, before it takes a
+    task.
+    """
     try:
         check_user(app.conf.broker_url, Role.WORKER)
-    except StoreUserError as error:
+        check_role(settings.DATABASE_URL, DatabaseRole.APP)
+    except (StoreUserError, DatabaseRoleError) as error:
         # exits even inside a signal, whose other errors Celery only logs
         sys.exit(f"worker: {error}")
 

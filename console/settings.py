@@ -167,6 +167,10 @@ SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SECURE_SSL_REDIRECT = HTTPS
 # a year, as browsers' preload lists ask for; 0 without HTTPS, because HSTS would force HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+# hosts below the console's are not ours to decide about, so it must be asked for
+SECURE_HSTS_INCLUDE_SUBDOMAINS = environment.read_flag(env, "SLUICE_HSTS_SUBDOMAINS")
+# browsers' preload lists take whole domains, of which a console is one host
+SILENCED_SYSTEM_CHECKS = ["security.W021"]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if SLUICE_TRUSTED_PROXIES else None
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000  # bytes
 FILE_UPLOAD_HANDLERS = [
@@ -330,6 +334,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": 3600.0,
         "options": {"expires": 3600},
     },
+    "anchor the audit log": {
+        "task": "control.tasks.anchor_audit",
+        "schedule": 600.0,
+        "options": {"expires": 600},
+    },
     "keep partitions": {
         "task": "decisions.tasks.keep_partitions",
         "schedule": 300.0,
@@ -338,6 +347,9 @@ CELERY_BEAT_SCHEDULE = {
 }
 # Who looked at whose data: thirteen months, so that a yearly audit finds the whole year.
 SLUICE_KEEP_LOOKS_DAYS = environment.read_whole_number(env, "SLUICE_KEEP_LOOKS_DAYS", 396, low=31)
+# Where the end of the audit log is anchored: a file ("" is one in SLUICE_VAR), and who gets a copy.
+SLUICE_AUDIT_ANCHORS = env.str("SLUICE_AUDIT_ANCHORS", "").strip()
+SLUICE_AUDIT_ANCHOR_URL = env.str("SLUICE_AUDIT_ANCHOR_URL", "").strip()
 SLUICE_KEEP_DAYS = environment.read_whole_number(env, "SLUICE_KEEP_DAYS", 30, low=1)
 # Bytes that the database, logs and the embedded Valkey may take together. At least twice what must
 # be left before old days are dropped (control.disk).

@@ -290,6 +290,29 @@ class Look(models.Model):
         return f"{self.seq}: {self.actor} looked at {self.what} of app {self.app}"
 
 
+class AnchorReport(models.Model):
+    """How anchoring the audit log went last, in one row (`control.audit.anchoring`). The anchors
+    themselves are outside the database.
+    """
+
+    id = models.PositiveSmallIntegerField(primary_key=True, default=1)
+    anchored_at = models.DateTimeField(null=True)
+    """When the end of the log was last known to be anchored."""
+    sent = models.PositiveIntegerField(default=0)
+    """Lines of the file that were sent."""
+    waiting = models.PositiveIntegerField(default=0)
+    """Lines that wait to be sent."""
+    failing_since = models.DateTimeField(null=True)
+    why = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [models.CheckConstraint(condition=Q(id=1), name="one_anchor_report")]
+
+    def __str__(self) -> str:
+        return self.why or "anchored"
+
+
 class AppNote(models.Model):
     """What someone wrote down about an app for their colleagues. Kept as written: the database
     refuses changes.

@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import OperationalError
 from django.utils import timezone
 
-from control.audit import look_months
+from control.audit import anchoring, look_months
 from control.deciders import known_apps, publish
 from control.directory import app_import
 from control.errors import ControlError
@@ -78,3 +78,12 @@ def keep_looks() -> dict[str, int]:
     except (ControlError, OperationalError) as error:
         log.error("old looks cannot be dropped and are kept: %s", error)
     return {"made": made, "dropped": dropped}
+
+
+@shared_task(name="control.tasks.anchor_audit", expires=600)  # type: ignore[untyped-decorator]
+def anchor_audit() -> dict[str, int]:
+    """Anchor the end of the audit log outside the database, and send anchors that wait. Return how
+    many were sent ever, and wait. What fails is kept for home, logged and tried again.
+    """
+    report = anchoring.run()
+    return {"sent": report.sent, "waiting": report.waiting}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from decisions.store import partitions
 
 # Explanations are partitioned and dropped by the day of their decision.
-EXPLANATIONS = partitions.Parted("explain_explanation", "computed_at")
+EXPLANATIONS = partitions.Parted("explain_explanation")
 
 
 class Explanation(models.Model):

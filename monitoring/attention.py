@@ -10,7 +10,7 @@ from decider.contracts.config import ALL_ML, OBSERVE_ONLY, Config, Switch, versi
 from decider.contracts.store import NodeStatus
 from decider.contracts.units import span
 from decider.contracts.vocabulary import ML_STATE_TEXT, MlState
-from monitoring import guardrails, storing
+from monitoring import anchors, guardrails, storing
 from monitoring.attention_item import AttentionItem
 from monitoring.fleet import FEEDBACK_LATE_S, INGEST_WARN_S, Fleet
 
@@ -60,6 +60,7 @@ class Facts:
     seconds.
     """
     storing: storing.Storing | None = None
+    anchoring: anchors.Anchoring | None = None
     targets: dict[str, float] = field(default_factory=dict)
     """Share of capacity to which each service is held while it is short of room."""
 
@@ -81,6 +82,8 @@ def find(facts: Facts) -> list[AttentionItem]:
     items = [NO_STORE] if facts.fleet is None else _in_fleet(facts.fleet, facts.targets)
     if facts.storing is not None:
         items += storing.find(facts.storing)
+    if facts.anchoring is not None:
+        items += anchors.find(facts.anchoring)
     items += _explanations(facts.explained) + _disputes(*facts.old_disputes)
     items += [
         AttentionItem(68, "alert", clause, "Over the time shown on this page.", "SRE", "guardrails")

@@ -117,13 +117,36 @@ def _is_of(part: str, item: pytest.Item) -> bool:
     return needs_servers(item) == (part != "fast")
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker) -> Iterator[None]:
+    """The test database, made by the owner; from here on tests are the app in it."""
+    from django.db import connection
+
+    from tests import database, servers
+
+    if (server := servers.postgres()) is None:
+        yield
+        return
+    server.hand_over(connection.settings_dict["NAME"])
+    with django_db_blocker.unblock():
+        database.become(database.BE_APP)
+    yield
+    with django_db_blocker.unblock():
+        database.become(database.BE_OWNER)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def append_only_tables_can_be_emptied_between_tests() -> Iterator[None]:
-    """The clean-up after a transactional test truncates every table; the triggers that refuse it
-    rest meanwhile, as only a superuser can make them.
+def tables_can_be_emptied_between_tests() -> Iterator[None]:
+    """The clean-up after a transactional test truncates every table, as only the superuser can; the
+    triggers that refuse it rest meanwhile. The superuser also fills in again what migrations do.
     """
     from django.db import transaction
     from django.db.backends.postgresql.operations import DatabaseOperations
+    from django.test import TransactionTestCase
+
+    from tests.database import as_superuser
+
+    clean_up = TransactionTestCase._fixture_teardown
 
     def execute(self: DatabaseOperations, statements: list[str]) -> None:
         with transaction.atomic(using=self.connection.alias), self.connection.cursor() as cursor:
@@ -131,8 +154,13 @@ def append_only_tables_can_be_emptied_between_tests() -> Iterator[None]:
             for statement in statements:
                 cursor.execute(statement)
 
+    def clean_up_as_superuser(self: TransactionTestCase) -> None:
+        with as_superuser():
+            clean_up(self)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DatabaseOperations, "execute_sql_flush", execute)
+        patch.setattr(TransactionTestCase, "_fixture_teardown", clean_up_as_superuser)
         yield
 
 

@@ -13,13 +13,16 @@ import tempfile
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psycopg
+
 from console.local import servers
+from control.database_roles.roles import DatabaseRole
 from decider.store_users.roles import Role
 
 # A busy test machine halts a decider for longer than the 15 ms after which no check is decided.
 PATIENT = ("--gateway-waits", "60")
-# Folder of the passwords of Valkey's users, in the session's folder.
-USERS = "valkey-users"
+# Folder of the passwords of the servers' users, in the session's folder.
+USERS = "users"
 
 
 def start() -> None:
@@ -28,10 +31,15 @@ def start() -> None:
     """
     folder = _prepare()
     if "DATABASE_URL" not in os.environ:
-        postgres = servers.Postgres(folder / "postgres", servers.free_port(), "test", durable=False)
+        port, users = servers.free_port(), folder / USERS
+        postgres = servers.Postgres(folder / "postgres", port, "test", durable=False, keys=users)
         _run(postgres, signal.SIGINT)
         postgres.make_database()
-        os.environ["DATABASE_URL"] = postgres.url()
+        with psycopg.connect(postgres.url()) as superuser:
+            # only here: the test database is the owner's from its beginning
+            superuser.execute("ALTER ROLE sluice_owner CREATEDB")
+        # what tests start runs as programs do
+        os.environ["DATABASE_URL"] = postgres.url(role=DatabaseRole.APP)
     if "VALKEY_URL" not in os.environ:
         port, users = servers.free_port(), folder / USERS
         valkey = servers.Valkey(folder / "valkey", port, "test", durable=False, keys=users)
@@ -48,6 +56,24 @@ def store_url(role: Role) -> str:
     if not users.is_dir() or url.port is None:
         return os.environ["VALKEY_URL"]
     return servers.Valkey(users, url.port, "", keys=users).url(role=role)
+
+
+def postgres() -> servers.Postgres | None:
+    """This session's PostgreSQL; None where the environment names another."""
+    url, users = urlsplit(os.environ["DATABASE_URL"]), Path(os.environ["SLUICE_VAR"]) / USERS
+    if not servers.database_password_path(users, DatabaseRole.OWNER).exists() or url.port is None:
+        return None
+    return servers.Postgres(users, url.port, "test", durable=False, keys=users)
+
+
+def database_url(role: DatabaseRole, database: str) -> str:
+    """The address by which a role's process uses a database of this session's PostgreSQL; the
+    session's own user where that has no roles.
+    """
+    if server := postgres():
+        return server.url(database, role=role)
+    base, _, _ = os.environ["DATABASE_URL"].rpartition("/")
+    return f"{base}/{database}"
 
 
 def name_none() -> None:

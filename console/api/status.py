@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from console.frame.permissions import READ
+from control.models import AnchorReport
 from decisions.outcomes import disputes
 from explain.shap import backlog
 from monitoring import fleet
@@ -40,6 +41,17 @@ class StatusOut(serializers.Serializer[object]):
     )
     explanations = ExplainingOut()
     disputes_open = serializers.IntegerField()
+    audit_anchored_s = serializers.FloatField(
+        allow_null=True,
+        help_text="Seconds since the end of the audit log was last known to be anchored; null"
+        " before the first time.",
+    )
+    audit_anchors_waiting = serializers.IntegerField(
+        help_text="Anchors that wait to be sent to SLUICE_AUDIT_ANCHOR_URL."
+    )
+    audit_anchoring_failing_s = serializers.FloatField(
+        help_text="Seconds since anchoring the audit log began to fail; 0 while all goes well."
+    )
 
 
 class Status(APIView):
@@ -49,7 +61,9 @@ class Status(APIView):
 
     @extend_schema(operation_id="status_retrieve", responses=StatusOut)
     def get(self, request: Request) -> Response:
-        """Return ingest lag, reporting deciders, and the backlogs of explanations and disputes."""
+        """Return ingest lag, reporting deciders, the backlogs of explanations and disputes, and how
+        anchoring the audit log goes.
+        """
         try:
             report = fleet.read_fleet(time.time())
         # the rest of the answer comes from PostgreSQL and is as useful without Valkey
@@ -62,6 +76,17 @@ class Status(APIView):
                     "deciders": len(report.nodes) if report else None,
                     "explanations": backlog.measure_progress(),
                     "disputes_open": disputes.waiting().open,
+                    **_anchoring(time.time()),
                 }
             ).data
         )
+
+
+def _anchoring(at: float) -> dict[str, float | None]:
+    report = AnchorReport.objects.first() or AnchorReport()
+    anchored_at, failing = report.anchored_at, report.failing_since
+    return {
+        "audit_anchored_s": at - anchored_at.timestamp() if anchored_at else None,
+        "audit_anchors_waiting": report.waiting,
+        "audit_anchoring_failing_s": max(0.0, at - failing.timestamp()) if failing else 0.0,
+    }

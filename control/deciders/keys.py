@@ -23,8 +23,10 @@ from decider.contracts.sealed import outcomes
 
 log = logging.getLogger(__name__)
 
-# Bytes of an Ed25519 key (RFC 8032), and of a token key.
+# Bytes of an Ed25519 key (RFC 8032), of a token key, and of an installation's number.
 KEY_BYTES = 32
+# File of the number that tells this installation from others, also from a copy with other keys.
+INSTALLATION = "installation.id"
 
 
 def ensure(directory: Path) -> None:
@@ -41,6 +43,7 @@ def ensure(directory: Path) -> None:
             directory / "config.pub", load_signing_key(directory).public_key().public_bytes_raw()
         )
         _create(directory / "token.key", secrets.token_bytes(KEY_BYTES))
+        _create(directory / INSTALLATION, secrets.token_bytes(KEY_BYTES))
     except OSError as error:
         raise KeysError(
             f"The keys cannot be written to {directory}: {error.strerror or error}."
@@ -76,6 +79,21 @@ def load_token_keys(directory: Path) -> list[bytes]:
     """
     before = directory / "token.old"
     return [load_token_key(directory), *(_read_all(before) if before.exists() else [])]
+
+
+def load_installation(directory: Path) -> str:
+    """Return the random number of this installation, in hexadecimal; make it if there is none.
+    Raise KeysError.
+    """
+    path = directory / INSTALLATION
+    try:
+        # an earlier version made none
+        _create(path, secrets.token_bytes(KEY_BYTES))
+    except OSError as error:
+        raise KeysError(
+            f"{INSTALLATION} cannot be kept in {directory}: {error.strerror or error}."
+        ) from error
+    return _read(path).hex()
 
 
 def _check_pair(directory: Path) -> None:

@@ -1,6 +1,7 @@
 -- People and their roles change only with an entry in the audit log, as other tables do (audited.sql). Two things of a person change
 -- without one, as Django writes them at sign-in: the time of the last sign-in, and the digest of a password that is hashed anew.
-CREATE FUNCTION control_note_person() RETURNS trigger LANGUAGE plpgsql AS $$
+-- It runs as the owner, as the other triggers that leave notes do (confined.sql).
+CREATE FUNCTION control_note_person() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
   IF EXISTS (
     SELECT to_jsonb(n) - 'last_login' - 'password' FROM new_rows n
@@ -10,6 +11,8 @@ BEGIN
   END IF;
   RETURN NULL;
 END $$;
+
+REVOKE ALL ON FUNCTION control_note_person() FROM PUBLIC;
 
 -- A grant keeps who gave what; only its end is filled in, once.
 CREATE FUNCTION control_grant_fixed() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -100,8 +100,12 @@ def _end_process() -> None:
 
 def is_allowed(environment: Mapping[str, str]) -> bool:
     """Return whether this process may be any user: when debugging, and when told so by name."""
-    debug = environment.get("SLUICE_DEBUG", "").strip().lower() in {"true", "1", "yes", "on"}
-    return debug or environment.get(ALLOW, "").strip() == "allow"
+    return is_debugging(environment) or environment.get(ALLOW, "").strip() == "allow"
+
+
+def is_debugging(environment: Mapping[str, str]) -> bool:
+    """Return whether SLUICE_DEBUG says yes."""
+    return environment.get("SLUICE_DEBUG", "").strip().lower() in {"true", "1", "yes", "on"}
 
 
 def all_powerful_user(client: redis.Redis) -> str:

@@ -1,5 +1,8 @@
 """Daily partitions: created ahead, created on demand for late events, dropped by `retention`.
 
+Programs own no table: functions of the owner make and drop days, of the tables that
+`control_parted` lists (control/resources/confined.sql).
+
 A row whose day has no partition falls into the table's default partition, so nothing is lost to a
 strange clock. When that day gets its partition, its rows move there.
 """
@@ -12,15 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from django.db import connection, transaction
-from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
 from control import patience
 
-# Advisory lock under which partitions are made and dropped: two workers never make the same day.
-# The number is ours alone: PostgreSQL's advisory locks share one space of keys, and "51C1CE" marks
-# Sluice's.
-LOCK = 0x51_C1_CE_01
 # How many days get their partition ahead of time: a weekend without a worker loses nothing.
 DAYS_AHEAD = 3
 # Seconds. Chosen: whoever reads or stores waits behind a change of the table that waits, so it
@@ -32,15 +30,15 @@ STATEMENT_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Parted:
-    """A table partitioned by day on its column `at`."""
+    """A table partitioned by day on its column `at`; a row of `control_parted` says by which column
+    old rows of its default partition are dropped.
+    """
 
     table: str
-    stored: str
-    """Column with the time a row was stored, by which rows of the default partition are dropped."""
 
 
-DECISIONS = Parted("decisions_decision", "stored_at")
-REPLAYED = Parted("decisions_replayed", "stored_at")
+DECISIONS = Parted("decisions_decision")
+REPLAYED = Parted("decisions_replayed")
 
 
 def name_of(parted: Parted, day: date) -> str:
@@ -76,34 +74,14 @@ def create(parted: Parted, days: Iterable[date]) -> int:
     """
     if not (missing := set(days) - existing(parted)):
         return 0
+    made = 0
     with transaction.atomic(), connection.cursor() as cursor:
         patience.set_limits(statement_s=STATEMENT_S, lock_s=LOCK_S)
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
-        # another worker may have created some while we waited for the lock
-        missing -= existing(parted)
         for day in sorted(missing):
-            _create_one(cursor, parted, day)
-    return len(missing)
-
-
-def _create_one(cursor: CursorWrapper, parted: Parted, day: date) -> None:
-    """Create one partition and move the rows of its day there from the default partition."""
-    name, table = name_of(parted, day), parted.table
-    start, end = (
-        f"{day.isoformat()} 00:00:00+00",
-        f"{(day + timedelta(days=1)).isoformat()} 00:00:00+00",
-    )
-    # ATTACH scans the default partition for rows of this day; the lock keeps late ones out between
-    # the move and the scan
-    cursor.execute(f"LOCK TABLE {table}_default IN ACCESS EXCLUSIVE MODE")
-    # created apart and attached: CREATE ... PARTITION OF fails while the default partition holds
-    # rows of this day
-    cursor.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
-    moved = f"DELETE FROM {table}_default WHERE at >= %s AND at < %s RETURNING *"  # noqa: S608
-    cursor.execute(f"WITH moved AS ({moved}) INSERT INTO {name} SELECT * FROM moved", [start, end])  # noqa: S608
-    cursor.execute(
-        f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{start}') TO ('{end}')"
-    )
+            # false when another worker created it while we waited for its lock
+            cursor.execute("SELECT control_make_day(%s, %s)", [parted.table, day])
+            made += bool(cursor.fetchone()[0])
+    return made
 
 
 def strays(parted: Parted, first: date, last: date) -> set[date]:
@@ -130,29 +108,29 @@ def sizes(parted: Parted) -> dict[date, int]:
 
 
 @transaction.atomic
-def drop_day(parted: Parted, day: date) -> int | None:
-    """Drop a day's partition and return how many rows it had; None when it is gone already. Raise
-    OperationalError when somebody reads the table for longer than LOCK_S.
+def drop_day(parted: Parted, day: date, why: str = "age") -> int | None:
+    """Drop a day's partition, write it down as a `DroppedDay` and return how many rows it had; None
+    when it is gone already.
+
+    Raise OperationalError when somebody reads the table for longer than LOCK_S, and another
+    DatabaseError for a day that is not over.
     """
-    name = name_of(parted, day)
     with connection.cursor() as cursor:
         patience.set_limits(statement_s=STATEMENT_S, lock_s=LOCK_S)
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
-        if day not in existing(parted):
-            return None
-        cursor.execute(f"SELECT count(*) FROM {name}")  # noqa: S608
-        rows = int(cursor.fetchone()[0])
-        cursor.execute(f"DROP TABLE {name}")
+        cursor.execute("SELECT control_drop_day(%s, %s, %s)", [parted.table, day, why])
+        rows: int | None = cursor.fetchone()[0]
         return rows
 
 
 @transaction.atomic
 def drop_strays(parted: Parted, first: date) -> int:
-    """Delete what the default partition stored before a day. Return how many rows that were."""
+    """Delete what the default partition stored before a day that has begun. Return how many rows
+    that were.
+    """
     with connection.cursor() as cursor:
         patience.set_limits(statement_s=STATEMENT_S, lock_s=LOCK_S)
-        cursor.execute(f"DELETE FROM {parted.table}_default WHERE {parted.stored} < %s", [first])  # noqa: S608
-        return int(cursor.rowcount)
+        cursor.execute("SELECT control_drop_strays(%s, %s)", [parted.table, first])
+        return int(cursor.fetchone()[0])
 
 
 def _midnight(day: date) -> datetime:

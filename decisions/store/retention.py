@@ -16,7 +16,6 @@ from django.db import DatabaseError
 
 from control import installation
 from control.disk import DiskUse, measure
-from decisions.models import DroppedDay
 from decisions.store import partitions
 from decisions.store.partitions import Parted
 
@@ -144,16 +143,12 @@ def _drop(due: _Due) -> bool:
         if not due.one.may_drop(day):
             log.warning("%s of %s is due and may not be dropped yet", parted.table, day)
             return False
-        size = partitions.sizes(parted).get(day, 0)
-        rows = partitions.drop_day(parted, day)
+        rows = partitions.drop_day(parted, day, due.why)
     except DatabaseError as error:
         log.warning("%s of %s could not be dropped: %s", parted.table, day, error)
         return False
     if rows is not None:
-        DroppedDay.objects.create(name=parted.table, day=day, rows=rows, size=size, why=due.why)
-        log.info(
-            "%s of %s was dropped by %s: %d rows, %d bytes", parted.table, day, due.why, rows, size
-        )
+        log.info("%s of %s was dropped by %s: %d rows", parted.table, day, due.why, rows)
     return True
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from datetime import timedelta
 
+import pytest
+from django.utils import timezone
+
+from control.models import AnchorReport
 from explain.shap import backlog, importance
 from tests.api.conftest import problem
 from tests.explain import world
@@ -37,3 +41,16 @@ def test_the_backlog_of_explanations_is_told(models, document, store, caller) ->
     backlog.explain_since(0.0)
     after = caller().get("/api/v1/status").json()["explanations"]
     assert before["waiting"] > 0 == after["waiting"]
+
+
+def test_how_anchoring_the_audit_log_goes_is_told(db, caller) -> None:
+    names = ("audit_anchored_s", "audit_anchors_waiting", "audit_anchoring_failing_s")
+
+    def told() -> list[float | None]:
+        answer = caller().get("/api/v1/status").json()
+        return [answer[name] for name in names]
+
+    assert told() == [None, 0, 0.0]
+    at = timezone.now() - timedelta(minutes=5)
+    AnchorReport.objects.create(anchored_at=at, failing_since=at, waiting=3, why="Away.")
+    assert told() == [pytest.approx(300, abs=60), 3, pytest.approx(300, abs=60)]

@@ -24,6 +24,7 @@ from decider.store_users.roles import Role
 from decisions.models import Decision
 from decisions.outcomes import disputes, reports
 from tests.console.one_app import APP, ROLES, text_of, url
+from tests.database import without_triggers
 from tests.decisions.factory import event, unranked
 from tests.decisions.outcome_rows import stored_outcome, stored_verdict
 from tests.pages import shown
@@ -233,12 +234,10 @@ def test_the_deciders_are_told_of_it_once_and_of_its_end(
     wrong(app="app_nobody_registered")
     assert (tasks.tell_found_wrong(), tasks.tell_found_wrong()) == (1, 0)
     assert profile_of(valkey).false_throttle_history == 5
-    with connection.cursor() as cursor:  # 90 days later
-        cursor.execute("SET LOCAL session_replication_role = replica")
+    with without_triggers(), connection.cursor() as cursor:  # 90 days later
         cursor.execute(
             "UPDATE decisions_outcome SET occurred_at = occurred_at - interval '90 days'"
         )
-        cursor.execute("SET LOCAL session_replication_role = origin")
     assert tasks.tell_found_wrong() == 1
     assert profile_of(valkey).false_throttle_history == 4
 

@@ -185,6 +185,8 @@ def held_by_another(statement: str):
         try:
             with transaction.atomic(), connection.cursor() as cursor:
                 patience.set_limits(statement_s=60, lock_s=60)
+                # who may lock every table
+                cursor.execute("SET LOCAL ROLE sluice_owner")
                 cursor.execute(statement)
                 taken.set()
                 assert end.wait(60)

@@ -21,6 +21,7 @@ from decider.contracts.ids import format_decision_id
 from decider.contracts.vocabulary import REASONS, Action, Reason, Stage
 from decisions.models import Decision, Dispute, DroppedDay, Outcome
 from decisions.outcomes import disputes
+from tests.database import as_owner
 from tests.decisions.factory import event
 from tests.decisions.outcome_rows import stored_outcome, stored_verdict
 from tests.pages import shown
@@ -147,15 +148,16 @@ def test_a_decided_dispute_shows_its_verdict_and_no_form(signed_in, decision) ->
 
 def test_a_record_that_was_dropped_says_when_and_what_is_left(signed_in, decision) -> None:
     dispute = opened(decision)
-    Decision.objects.all().delete()
-    DroppedDay.objects.create(
-        name=f"decisions_decision_{decision.at:%Y%m%d}",
-        day=decision.at.date(),
-        rows=1,
-        size=1,
-        why="age",
-        dropped_at=timezone.now(),
-    )
+    with as_owner():
+        Decision.objects.all().delete()
+        DroppedDay.objects.create(
+            name=f"decisions_decision_{decision.at:%Y%m%d}",
+            day=decision.at.date(),
+            rows=1,
+            size=1,
+            why="age",
+            dropped_at=timezone.now(),
+        )
     page = page_of(signed_in("sre"), dispute)
     assert "was dropped on" in page
     assert "for its age" in page
@@ -168,7 +170,8 @@ def test_a_record_that_was_dropped_says_when_and_what_is_left(signed_in, decisio
 
 def test_a_record_that_is_nowhere_says_so(signed_in, decision) -> None:
     dispute = opened(decision)
-    Decision.objects.all().delete()
+    with as_owner():
+        Decision.objects.all().delete()
     page = page_of(signed_in("sre"), dispute)
     assert "The record of this decision is not stored" in page
     assert f'href="{reverse("decision", args=[decision.name])}"' not in page
@@ -214,7 +217,8 @@ def test_the_history_shows_the_apps_other_disputes_and_outcomes(
 
 def test_an_app_of_which_nothing_else_is_known(signed_in, decision) -> None:
     dispute = opened(decision)
-    Decision.objects.all().delete()
+    with as_owner():
+        Decision.objects.all().delete()
     page = page_of(signed_in("sre"), dispute)
     assert "None is stored" in page
     assert "This is its only dispute." in page

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import time
 import uuid
+from datetime import timedelta
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from console.pages.home import mix
 from console.pages.home import page as home_page
 from control.audit.actors import SYSTEM, Actor
 from control.config import changes
 from control.errors import Refused
+from control.models import AnchorReport
 from decider.contracts.config import Switch
 from decider.contracts.vocabulary import Action, MlState
 from decisions.models import Decision, utc
@@ -242,3 +245,15 @@ def test_a_refusal_found_wrong_is_a_lower_bound_of_the_false_throttle_rate(store
     tile = compose(person).tiles[0]
     assert (tile.figure, tile.limit) == ("≥ 10.00%", "of refusals")
     assert "1 found wrong and 0 found right, of about 20 not admitted." in tile.finding
+
+
+def test_an_audit_log_that_is_not_anchored_has_a_line(signed_in, publish, beat) -> None:
+    publish(model=MODEL)
+    beat()
+    assert "not anchored" not in shown(signed_in("sre").get(reverse("home")))
+    since = timezone.now() - timedelta(minutes=9)
+    AnchorReport.objects.create(why="The receiver is away.", failing_since=since, waiting=2)
+    page = shown(signed_in("auditor").get(reverse("home")))
+    assert "The end of the audit log is not anchored as it should be" in page
+    assert "The receiver is away. It began 9 m" in page
+    assert "2 wait to be sent." in page

@@ -114,7 +114,7 @@ def test_up_gives_each_program_its_own_address_only(own_servers: Path) -> None:
         uses_database = program.name in {
             *("console", "console-switches", "worker", "explainer", "beat", "ingest")
         }
-        assert ("DATABASE_URL" in program.environment) is not uses_database
+        assert bool(program.environment["DATABASE_URL"]) is uses_database
         assert not any("redis://" in word for word in program.command)
     assert os.environ["VALKEY_URL"].startswith("redis://sluice-operator:")
 

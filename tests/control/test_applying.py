@@ -22,6 +22,7 @@ from control.models import AppliedFile, AuditEntry, ConfigVersion, Tenant
 from decider.contracts.config import Switch
 from tests.audited import audited
 from tests.control.conftest import DELE
+from tests.database import as_owner
 
 pytestmark = pytest.mark.django_db
 
@@ -173,6 +174,7 @@ def test_the_database_keeps_a_file_as_it_was_applied(first: ConfigVersion) -> No
         with (
             pytest.raises(DatabaseError, match="append-only"),
             audited(),
+            as_owner(),
             connection.cursor() as cursor,
         ):
             cursor.execute(statement)

@@ -21,6 +21,7 @@ from control.locks import Lock
 from control.models import AppNote, AuditEntry, Tenant
 from control.switches import switches
 from tests.control.conftest import DELE
+from tests.database import as_superuser
 
 WITHIN_S = 5
 """A lock that is held makes the others wait until the test ends it, far longer than this."""
@@ -146,7 +147,7 @@ def test_a_connection_that_dies_before_the_commit_leaves_neither() -> None:
             elsewhere(lambda: end(pid))
 
     def end(pid: int) -> None:
-        with connection.cursor() as cursor:
+        with as_superuser(), connection.cursor() as cursor:
             cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
 
     with pytest.raises(OperationalError):

@@ -13,6 +13,7 @@ from control.audit.actors import SYSTEM, Actor
 from control.disk import GB, DiskUse, Room
 from control.errors import Refused
 from control.models import AuditEntry, Look
+from tests.database import as_owner
 
 MARA = Actor("Mara Lindqvist", "mara@example.org", "Support")
 
@@ -92,7 +93,7 @@ def test_what_is_measured_is_what_is_there(settings, tmp_path: Path, monkeypatch
     assert before.wal > 0
     (tmp_path / "log").mkdir()
     (tmp_path / "log" / "envoy.log").write_bytes(b"x" * 500_000)
-    with connection.cursor() as cursor:
+    with as_owner(), connection.cursor() as cursor:
         cursor.execute(
             "CREATE TABLE filler AS SELECT repeat('x', 500) FROM generate_series(1,9999)"
         )

@@ -16,7 +16,9 @@ def test_keys_are_made_once_and_only_their_owner_may_read_them(tmp_path: Path) -
     keys.ensure(folder)
     first = {path.name: path.read_text() for path in folder.iterdir()}
     keys.ensure(folder)
-    assert sorted(first) == ["config.key", "config.pub", "outcomes.key", "token.key"]
+    assert sorted(first) == [
+        *("config.key", "config.pub", "installation.id", "outcomes.key", "token.key")
+    ]
     assert first == {path.name: path.read_text() for path in folder.iterdir()}
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}
 
@@ -32,7 +34,7 @@ def test_processes_that_start_at_once_agree_on_the_keys(tmp_path: Path) -> None:
     tmp_path = tmp_path / "fresh"
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: keys.ensure(tmp_path), range(16)))
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list(tmp_path.iterdir())) == 5
 
 
 @pytest.mark.parametrize(

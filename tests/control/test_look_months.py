@@ -22,6 +22,7 @@ from control.audit import app_looks, chain, look_months
 from control.audit.actors import Actor
 from control.errors import ControlError
 from control.models import AuditEntry, Look
+from tests.database import as_owner, without_triggers
 
 pytestmark = pytest.mark.django_db
 MARA = Actor("Mara Lindqvist", "support@demo.sluice.example", "Support")
@@ -41,10 +42,8 @@ def four_months() -> None:
 
 
 def behind_the_triggers_back(statement: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL session_replication_role = replica")  # only a superuser may
+    with without_triggers(), connection.cursor() as cursor:
         cursor.execute(statement)
-        cursor.execute("SET LOCAL session_replication_role = origin")
 
 
 @pytest.mark.usefixtures("four_months")
@@ -66,6 +65,7 @@ def test_a_month_is_dropped_after_its_checkpoint_and_the_rest_still_verifies() -
     found = look_months.verify()
     assert (found.entries, found.dropped, found.head, found.broken) == (6, 6, kept[0].hash, None)
     out = io.StringIO()
+    call_command("audit", "anchor")
     call_command("audit", "verify", stdout=out)
     assert "intact: 6 looks after 6 that were dropped lawfully" in out.getvalue()
     assert chain.verify().broken is None
@@ -81,7 +81,7 @@ def test_young_months_stay_and_dropping_again_does_nothing() -> None:
 
 @pytest.mark.usefixtures("four_months")
 def test_the_chain_goes_on_from_the_checkpoint_when_every_month_was_dropped() -> None:
-    later = NOW + timedelta(days=400)
+    later = NOW + timedelta(days=200)
     assert look_months.drop_old(31, now=later) >= 4
     assert not Look.objects.exists()
     look(later)
@@ -166,7 +166,7 @@ def test_a_month_whose_chain_is_broken_is_evidence_and_stays(statement: str, why
 
 
 def _without_a_checkpoint() -> None:
-    with connection.cursor() as cursor:
+    with as_owner(), connection.cursor() as cursor:
         cursor.execute("DROP TABLE control_look_202512")
 
 
@@ -219,11 +219,9 @@ def test_what_is_gone_unlawfully_is_found(harm, why: str) -> None:
 def test_a_checkpoint_that_was_changed_is_found(change: dict, why: str) -> None:
     look_months.drop_old(62, now=NOW)
     entry = AuditEntry.objects.get()
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL session_replication_role = replica")
+    with without_triggers():
         entry.after |= change
         entry.save()
-        cursor.execute("SET LOCAL session_replication_role = origin")
     broken = look_months.verify().broken
     assert broken is not None
     assert why in broken.why
@@ -250,6 +248,8 @@ def test_the_database_refuses_to_rewrite_looks(statement: str) -> None:
     with (
         pytest.raises(DatabaseError, match=r"append-only|does not continue"),
         transaction.atomic(),
+        # whom no missing privilege holds back
+        as_owner(),
         connection.cursor() as cursor,
     ):
         cursor.execute(statement)
@@ -264,12 +264,12 @@ def test_a_clock_that_goes_back_keeps_the_order_and_the_months_whole() -> None:
 
 
 def test_months_are_made_ahead_once_and_a_look_makes_its_own() -> None:
-    far = datetime(2031, 12, 31, 23, 59, tzinfo=UTC)
+    far = datetime(2021, 12, 31, 23, 59, tzinfo=UTC)
     assert look_months.ensure(far) == 3
     assert look_months.ensure(far) == 0
-    look(datetime(2033, 1, 1, tzinfo=UTC))
+    look(datetime(2023, 1, 1, tzinfo=UTC))
     months = [(m.year, m.month) for m in look_months.existing()]
-    assert {(2031, 12), (2032, 1), (2032, 2), (2033, 1)} <= set(months)
+    assert {(2021, 12), (2022, 1), (2022, 2), (2023, 1)} <= set(months)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)

@@ -18,6 +18,7 @@ from control.directory import notes
 from control.errors import Refused
 from control.models import AppNote, AuditEntry, Look
 from tests.control.conftest import DELE
+from tests.database import as_owner
 
 pytestmark = pytest.mark.django_db
 MARA = Actor("Mara Lindqvist", "support@demo.sluice.example", "Support")
@@ -193,6 +194,7 @@ def test_the_database_keeps_notes_as_written(change: str) -> None:
     with (
         pytest.raises((InternalError, IntegrityError), match="append-only"),
         transaction.atomic(),
+        as_owner(),
         connection.cursor() as cursor,
     ):
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")

@@ -15,16 +15,22 @@ from control.audit import app_looks, chain, look_months
 from control.models import AuditEntry, Grant
 from control.people import grants, review
 from tests.control.conftest import DELE
+from tests.database import as_owner
 
 pytestmark = pytest.mark.django_db(transaction=True)
 BEFORE = "0003_found_wrong"
 
 
+def migrate(*to: str) -> None:
+    with as_owner():
+        call_command("migrate", "control", *to, verbosity=0)
+
+
 @pytest.fixture
 def before() -> Iterator[None]:
-    call_command("migrate", "control", BEFORE, verbosity=0)
+    migrate(BEFORE)
     yield
-    call_command("migrate", "control", verbosity=0)
+    migrate()
 
 
 def old_look(seq: int, prev: str) -> str:
@@ -49,8 +55,9 @@ def old_look(seq: int, prev: str) -> str:
 
 @pytest.mark.usefixtures("before")
 def test_looks_of_before_are_checked_and_shown_after_the_upgrade() -> None:
-    old_look(2, old_look(1, chain.FIRST_PREV))
-    call_command("migrate", "control", verbosity=0)
+    with as_owner():
+        old_look(2, old_look(1, chain.FIRST_PREV))
+    migrate()
     app_looks.record_all([("app_1", "the page")], by=DELE)
     chain.append(by=DELE, reason="New", action="test.act", subject="x", summary="x")
     assert (chain.verify().entries, chain.verify().broken) == (3, None)
@@ -65,19 +72,22 @@ def test_looks_of_before_are_checked_and_shown_after_the_upgrade() -> None:
 def test_a_database_with_new_looks_does_not_go_back_to_a_version_that_would_hide_them() -> None:
     app_looks.record_all([("app_1", "the page")], by=DELE)
     with pytest.raises(DatabaseError, match="an older version would not show"):
-        call_command("migrate", "control", BEFORE, verbosity=0)
+        migrate(BEFORE)
+    # what went back before the refusal
+    migrate()
     assert look_months.verify().entries == 1
 
 
 def test_roles_of_before_are_grants_of_nobody_known_after_the_upgrade() -> None:
-    call_command("migrate", "control", "0006_audited", verbosity=0)
+    migrate("0006_audited")
     try:
-        roles.ensure()
         # as Django's own commands made people before
-        user = User.objects.create_superuser("mara@example.org", password="a-password-for-tests")
-        user.groups.add(Group.objects.get(name="sre"))
+        with as_owner():
+            roles.ensure()
+            user = User.objects.create_superuser("mara@example.org", password="for-tests-only")
+            user.groups.add(Group.objects.get(name="sre"))
     finally:
-        call_command("migrate", "control", verbosity=0)
+        migrate()
     access = review.one(user)
     assert [(held.role, held.by) for held in access.roles] == [("sre", "Unknown")]
     assert access.everything

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import pytest
 from django.db import transaction
 
+from control.database_roles.roles import DatabaseRole, role_name
 from control.models import App, Tenant
 from decisions.store import copy_format, rows
+from decisions.store.worker import Worker
+from tests.database import as_role
+
+
+@pytest.fixture(autouse=True)
+def workers_are_ingest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a worker be its own role in the database, so that a grant it lacks is found."""
+    ingest = role_name(DatabaseRole.INGEST)
+    for name in ("store", "_publish_status"):
+        monkeypatch.setattr(Worker, name, as_that_role(ingest, getattr(Worker, name)))
+
+
+def as_that_role(role: str, method: Callable) -> Callable:
+    @functools.wraps(method)
+    def call(*arguments: object) -> object:
+        with as_role(role):
+            return method(*arguments)
+
+    return call
 
 
 @pytest.fixture

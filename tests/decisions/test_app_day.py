@@ -13,6 +13,7 @@ from decider.contracts.vocabulary import Action, Stage
 from decisions.counts.estimate import of_row, total
 from decisions.models import Decision
 from decisions.search import app_day
+from tests.database import as_owner
 from tests.decisions.factory import event
 
 pytestmark = pytest.mark.django_db
@@ -36,7 +37,8 @@ _one = st.fixed_dictionaries(
 @given(rows=st.lists(_one, max_size=25))
 def test_every_figure_is_that_of_the_rows(store, rows: list[dict]) -> None:
     now = time.time()
-    Decision.objects.all().delete()
+    with as_owner():
+        Decision.objects.all().delete()
     made = store([event(at=now - row.pop("ago"), **row) for row in rows])
     since = now - 80_000
     mine = [e for e in made if e.app == "app_1" and e.at >= since]

@@ -21,6 +21,7 @@ from decider.contracts.vocabulary import Action
 from decisions.models import Decision, Dispute, Outcome
 from decisions.models.outcome import OutcomeKind, State
 from decisions.outcomes import disputes, reports
+from tests.database import as_owner
 from tests.decisions.factory import event, unranked
 
 MARA = Actor("Mara Lindqvist", "mara@example.org", "Support")
@@ -129,7 +130,8 @@ def test_texts_that_cannot_be_kept_are_refused_and_leave_nothing(
 @pytest.mark.django_db
 def test_a_dispute_outlives_its_decision(refused) -> None:
     dispute = opened(refused)
-    Decision.objects.filter(id=refused.id).delete()
+    with as_owner():
+        Decision.objects.filter(id=refused.id).delete()
     assert disputes.adjudicate(dispute.pk, "uphold", by=PRIYA, reason="Wrong").outcome.weight == 4.0
 
 
@@ -183,7 +185,7 @@ def test_the_database_refuses_every_illegal_state(store, refused) -> None:
     another = opened(other)
     with pytest.raises(IntegrityError, match="one_standing_dispute"), transaction.atomic():
         Dispute.objects.filter(pk=another.pk).update(decision=refused.id)
-    with pytest.raises(DatabaseError, match="is fixed"), transaction.atomic():
+    with pytest.raises(DatabaseError, match="is fixed"), transaction.atomic(), as_owner():
         dispute.delete()
     disputes.adjudicate(dispute.pk, "decline", by=PRIYA, reason="Correct")
     with pytest.raises(DatabaseError, match="is fixed"), transaction.atomic():

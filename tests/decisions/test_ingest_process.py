@@ -18,23 +18,23 @@ import redis
 from django.conf import settings
 from django.db import connection
 
+from control.database_roles.roles import DatabaseRole
 from decider.contracts import store
 from decider.contracts.event import encode_batch
 from decider.store_users.roles import Role
 from decisions.models import BuriedEvent, Decision, IngestedBatch
 from decisions.store import worker
 from tests.decisions.factory import batch, event
-from tests.servers import store_url
+from tests.servers import database_url, store_url
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.parts]
 
 
 def start(name: str) -> subprocess.Popen[bytes]:
     """`manage.py ingest` on the test database."""
-    base, _, _ = os.environ["DATABASE_URL"].rpartition("/")
     environment = {
         **os.environ,
-        "DATABASE_URL": f"{base}/{connection.settings_dict['NAME']}",
+        "DATABASE_URL": database_url(DatabaseRole.INGEST, connection.settings_dict["NAME"]),
         "VALKEY_URL": store_url(Role.INGEST),
         "DJANGO_SETTINGS_MODULE": "console.settings",
     }

@@ -11,13 +11,14 @@ from django.utils import timezone
 from decisions.models import Decision
 from decisions.store import copy_format, partitions, rows
 from explain.models import EXPLANATIONS
+from tests.database import as_owner
 from tests.decisions.factory import event
 
 pytestmark = pytest.mark.django_db
 
 
 def rows_of(table: str) -> int:
-    with connection.cursor() as cursor:
+    with as_owner(), connection.cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM {table}")  # noqa: S608
         return cursor.fetchone()[0]
 
@@ -56,7 +57,9 @@ def test_a_replayed_old_event_is_kept_as_long_as_a_new_one() -> None:
     today = timezone.now().astimezone(UTC).date()
     partitions.drop_strays(partitions.DECISIONS, today - timedelta(days=10))
     assert Decision.objects.count() == 1
-    partitions.drop_strays(partitions.DECISIONS, today + timedelta(days=2))
+    with as_owner():
+        Decision.objects.update(stored_at=timezone.now() - timedelta(days=2))
+    partitions.drop_strays(partitions.DECISIONS, today)
     assert Decision.objects.count() == 0
 
 

@@ -34,6 +34,7 @@ from decisions.store.worker import Worker
 from decisions.tasks import keep_partitions
 from explain.forecast import outlook
 from explain.shap import backlog
+from tests.database import as_owner
 from tests.decisions.factory import batch, event, id_at, unranked
 from tests.explain import world
 from tests.explain.conftest import keep_version
@@ -52,6 +53,7 @@ KNOWN_TO = {
     "decisions/store/worker.py",
     "decisions/store/retention.py",
     "decisions/migrations/0005_replayed.py",
+    "console/local/postgres/tables.py",
 }
 
 
@@ -210,7 +212,7 @@ def test_replays_stored_before_move_to_their_table(store) -> None:
     live, old = event(), replayed(id=id_at(time.time() - 60), at=time.time() - 60)
     texts = copy_format.Texts()
     rows._copy(partitions.DECISIONS, [live, old], texts)
-    with connection.cursor() as cursor:
+    with as_owner(), connection.cursor() as cursor:
         cursor.execute(move)
     assert [d.id.bytes for d in Decision.objects.all()] == [live.id]
     assert [d.id.bytes for d in ReplayedDecision.objects.all()] == [old.id]

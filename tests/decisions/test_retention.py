@@ -16,10 +16,11 @@ from decisions.models import Decision, DroppedDay
 from decisions.store import copy_format, partitions, retention, rows
 from decisions.store.partitions import Parted
 from explain.models import EXPLANATIONS
+from tests.database import APP, as_owner
 from tests.decisions.factory import event
 
 pytestmark = pytest.mark.django_db
-TODAY = date(2031, 5, 25)
+TODAY = date(2021, 5, 25)
 PLENTY = DiskUse(20 * GB, GB, 0, 0, None)
 
 
@@ -39,13 +40,15 @@ def under() -> Iterator[Callable[..., Parted]]:
     made = []
 
     def make(name: str, *days: date, **fields) -> Parted:
-        with connection.cursor() as cursor:
+        with as_owner(), connection.cursor() as cursor:
             cursor.execute(
                 f"CREATE TABLE {name} (at timestamptz NOT NULL, stored_at timestamptz NOT NULL"
                 " DEFAULT now()) PARTITION BY RANGE (at)"
             )
             cursor.execute(f"CREATE TABLE {name}_default PARTITION OF {name} DEFAULT")
-        parted = Parted(name, "stored_at")
+            cursor.execute("INSERT INTO control_parted VALUES (%s, 'stored_at')", [name])
+            cursor.execute(f"GRANT SELECT, INSERT ON {name}, {name}_default TO {APP}")
+        parted = Parted(name)
         partitions.create(parted, days)
         with connection.cursor() as cursor:
             for day in days:
@@ -83,8 +86,8 @@ def test_days_that_had_no_partition_get_one_with_their_rows() -> None:
     store_at(TODAY - timedelta(days=2), 3)
     assert partitions.existing(partitions.DECISIONS) == set()
     retention.keep(TODAY, PLENTY)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT count(*) FROM decisions_decision_20310523")
+    with as_owner(), connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM decisions_decision_20210523")
         assert cursor.fetchone() == (3,)
 
 
@@ -150,10 +153,10 @@ def test_what_fails_at_one_table_keeps_none_of_the_others(under, monkeypatch) ->
     busy, free = under("kept_busy", day), under("kept_free", day)
     drop = partitions.drop_day
 
-    def dropped(parted: Parted, of: date) -> int | None:
+    def dropped(parted: Parted, of: date, why: str) -> int | None:
         if parted == busy:
             raise OperationalError("canceling statement due to lock timeout")
-        return drop(parted, of)
+        return drop(parted, of, why)
 
     monkeypatch.setattr(partitions, "drop_day", dropped)
     run = retention.keep(TODAY, PLENTY)
@@ -172,7 +175,9 @@ def test_a_reader_is_not_locked_out_for_longer_than_a_drop_waits(under) -> None:
         cursor.execute("SHOW lock_timeout")
         # the wait is of that transaction only
         assert cursor.fetchone() != (f"{partitions.LOCK_S:.0f}s",)
+    with as_owner(), connection.cursor() as cursor:
         cursor.execute("DROP TABLE kept_read")
+        cursor.execute("DELETE FROM control_parted WHERE name = 'kept_read'")
 
 
 def test_a_disk_that_others_fill_costs_no_day() -> None:

@@ -20,6 +20,7 @@ from decisions.search import facet_counts, lookup
 from decisions.search.filters import Filters
 from decisions.store import worker as ingest_worker
 from decisions.store.worker import Worker
+from tests.database import as_owner
 from tests.decisions.factory import batch, event, unranked
 
 pytestmark = pytest.mark.django_db
@@ -67,8 +68,9 @@ def test_counts_kept_ready_are_those_of_the_rows(store, some, late, compacted) -
     late.
     """
     now = time.time()
-    Decision.objects.all().delete()
-    with connection.cursor() as cursor:
+    with as_owner():
+        Decision.objects.all().delete()
+    with as_owner(), connection.cursor() as cursor:
         cursor.execute(
             "DELETE FROM decisions_facet; DELETE FROM decisions_appcount; DELETE FROM"
             " decisions_countlevel"

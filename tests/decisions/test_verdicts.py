@@ -22,6 +22,7 @@ from decisions.outcomes import csv_file, disputes, reports, ties
 from decisions.outcomes.csv_file import BadFile
 from decisions.outcomes.reports import Invalid, Report
 from tests.audited import append_entry, audited
+from tests.database import as_owner
 from tests.decisions.factory import event
 from tests.decisions.outcome_rows import stored_verdict
 
@@ -149,9 +150,11 @@ def test_a_weight_is_at_most_what_the_stored_decision_stands_for(refused, about,
 
 @pytest.fixture
 def before_the_upgrade() -> Iterator[None]:
-    call_command("migrate", "decisions", "0006_buried", verbosity=0)
+    with as_owner():
+        call_command("migrate", "decisions", "0006_buried", verbosity=0)
     yield
-    call_command("migrate", "decisions", verbosity=0)
+    with as_owner():
+        call_command("migrate", "decisions", verbosity=0)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -162,7 +165,8 @@ def test_reported_verdicts_of_before_are_kept_and_count_nowhere() -> None:
         raw(key="right", kind="correct_refusal")
         raw(key="heavy", kind="churn", weight=5000.0)
         raw(key="nameless", app="", request_id="req_1")
-    call_command("migrate", "decisions", verbosity=0)
+    with as_owner():
+        call_command("migrate", "decisions", verbosity=0)
     with audited():
         stored_verdict(APP, WHEN)
     now = time.time()

@@ -13,6 +13,7 @@ from decider.contracts.config import Config
 from decisions.store import copy_format, rows
 from explain.shap import backlog, model_files
 from explain.shap import values as shap_values
+from tests.database import without_triggers
 from tests.explain import world
 
 
@@ -47,15 +48,13 @@ def keep_version(config: Config) -> None:
     """Keeps a config document as the control room does; the audit row that one needs is another
     room's concern.
     """
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SET LOCAL session_replication_role = replica")
+    with transaction.atomic(), without_triggers(), connection.cursor() as cursor:
         columns = "version, payload, signed, made_at, by, reason"
         cursor.execute(
             f"INSERT INTO control_configversion ({columns}) VALUES (%s, %s, '', now(), 'test',"  # noqa: S608
             " 'test')",
             [config.version, configs.encode(config)],
         )
-        cursor.execute("SET LOCAL session_replication_role = origin")
 
 
 @pytest.fixture

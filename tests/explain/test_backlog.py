@@ -11,6 +11,7 @@ from django.utils import timezone
 from decider.contracts.vocabulary import Action
 from decisions.models import Decision
 from explain.shap import backlog
+from tests.database import as_owner
 from tests.explain import world
 
 pytestmark = pytest.mark.django_db
@@ -40,7 +41,8 @@ def test_what_waited_too_long_is_dropped_and_counted(models, document, store, mo
     monkeypatch.setattr(backlog, "ADMITS_OF_16", 16)
     store([world.decided(row, document=document) for row in world.rows(60, seed=2)])
     waiting = backlog.select_waiting(time.time()).count()
-    Decision.objects.update(stored_at=timezone.now() - timedelta(seconds=backlog.KEEP_S + 1))
+    with as_owner():
+        Decision.objects.update(stored_at=timezone.now() - timedelta(seconds=backlog.KEEP_S + 1))
     assert backlog.explain_newest() == backlog.RunOutcome()
     progress = backlog.measure_progress()
     assert (progress.waiting, progress.oldest_s, progress.dropped) == (0, 0.0, waiting)
@@ -52,7 +54,8 @@ def test_what_waited_too_long_is_dropped_and_counted(models, document, store, mo
 
 def test_the_dropped_wait_until_the_backlog_is_worked_off(models, document, store) -> None:
     store([world.decided(row, document=document) for row in world.rows(60, seed=2)])
-    Decision.objects.update(stored_at=timezone.now() - timedelta(seconds=backlog.BUSY_S + 1))
+    with as_owner():
+        Decision.objects.update(stored_at=timezone.now() - timedelta(seconds=backlog.BUSY_S + 1))
     assert backlog.explain_dropped() == backlog.RunOutcome()
     assert backlog.explain_newest().explained > 0
 

@@ -20,14 +20,14 @@ from decider.scoring.model import make_golden
 from decisions.models import Decision
 from explain.comparison import scenarios
 from rollouts.models import ModelVersion
+from tests.database import as_owner, without_triggers
 from tests.explain import world
 
 pytestmark = pytest.mark.django_db
 
 
 def publish(document: Config) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL session_replication_role = replica")
+    with without_triggers(), connection.cursor() as cursor:
         columns = "version, payload, signed, made_at, by, reason"
         values = [document.version, configs.encode(document)]
         cursor.execute(
@@ -35,7 +35,6 @@ def publish(document: Config) -> None:
             " 'test')",
             values,
         )
-        cursor.execute("SET LOCAL session_replication_role = origin")
 
 
 @pytest.fixture
@@ -252,7 +251,8 @@ def test_a_model_made_live_since_is_the_reason_and_named(stored, document, setti
 
 def test_without_a_usable_record_the_worlds_say_so(stored) -> None:
     d = stored()
-    Decision.objects.filter(id=d.id).update(feature_schema="0123456789abcdef")
+    with as_owner():
+        Decision.objects.filter(id=d.id).update(feature_schema="0123456789abcdef")
     then, now = scenarios.decide_scenarios(Decision.objects.get(id=d.id))
     assert then.word == "Not replayed"
     assert "cannot be decided again" in now.note

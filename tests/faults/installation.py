@@ -29,6 +29,7 @@ import redis
 
 from console.local import embedded, gateway, programs, servers
 from console.local.supervisor import Program, Supervisor
+from control.database_roles.roles import DatabaseRole
 from decider import compile_ahead
 from decider.contracts import config as configs
 from decider.contracts import store
@@ -115,7 +116,10 @@ class Installation:
 
     def _wired(self, program: Program) -> Program:
         """Return the program with its addresses of servers led over wires of its own."""
-        environment = {"DATABASE_URL": self.postgres.url(), **program.environment}
+        environment = {
+            "DATABASE_URL": self.postgres.url(role=DatabaseRole.APP),
+            **program.environment,
+        }
         if program.name in {"postgres", "valkey"}:
             return program
         for server, name in ((self.postgres, "DATABASE_URL"), (self.valkey, "VALKEY_URL")):
@@ -195,7 +199,7 @@ class Installation:
         """Run a command of `manage.py` as an operator would; return what it printed."""
         environment = {
             **os.environ,
-            "DATABASE_URL": self.postgres.url(),
+            "DATABASE_URL": self.postgres.url(role=DatabaseRole.APP),
             "VALKEY_URL": self.valkey.url(role=Role.OPERATOR),
             "SLUICE_VAR": str(self.var),
             "DJANGO_SETTINGS_MODULE": "console.settings",

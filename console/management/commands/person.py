@@ -9,7 +9,6 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 from django.urls import reverse
 
-from console.frame import roles
 from control.audit.actors import ROLE_LABELS, Actor
 from control.errors import ControlError
 from control.people import accounts, grants, review
@@ -65,8 +64,6 @@ class Command(BaseCommand):
             self.stdout.write(f"{one.login}  {one.name}: {held}{more}; last sign-in {seen}")
 
     def _make(self, options: dict[str, str]) -> None:
-        # on a database whose migrations ran, they are there; a command must not depend on it
-        roles.ensure()
         by, reason = Actor.at_shell(), options["reason"]
         made = accounts.make(
             by=by,

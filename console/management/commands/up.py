@@ -20,14 +20,17 @@ import psycopg
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
+from django.db import ProgrammingError
 
 from console.frame.roles import DEMO_PEOPLE
-from console.local import clients, embedded, gateway, launch, servers
+from console.local import clients, database, embedded, gateway, launch, servers
 from console.local import programs as known_programs
 from console.local.environment import addresses_file
 from console.local.supervisor import Program, SuperviseError, Supervisor
 from control.audit.actors import ROLE_LABELS
 from control.config import changes
+from control.database_roles.own_role import DatabaseRoleError, check_role
+from control.database_roles.roles import DatabaseRole
 from control.deciders import keys
 from control.errors import KeysError
 from decider.contracts.files import write_atomically
@@ -453,7 +456,15 @@ def prepare_database(*, with_traffic: bool) -> None:
     Raises:
         CommandError: when one of these commands fails.
     """
-    call_command("migrate", verbosity=0, interactive=False)
+    try:
+        with database.connected_as(embedded.owner_url(settings.SLUICE_VAR)):
+            call_command("migrate", verbosity=0, interactive=False)
+    except ProgrammingError as error:
+        raise CommandError(
+            f"The database cannot be migrated: {str(error).splitlines()[0]}. On a server of your"
+            " own, set SLUICE_OWNER_DATABASE_URL to the role that owns the tables"
+            " (docs/postgresql.md)."
+        ) from error
     # silent: they print for people who call them by hand; `welcome` prints what matters here
     with Path(os.devnull).open("w") as nothing:
         call_command("seed", demo_traffic=with_traffic, stdout=nothing)
@@ -471,13 +482,18 @@ def wait_for(supervisor: Supervisor, name: str, part: servers.Postgres | servers
 
 
 def check_database() -> None:
-    """Raise PartError when the managed database cannot be reached."""
+    """Raise PartError when the managed database cannot be reached, or would be used as a role that
+    may do too much.
+    """
     try:
+        check_role(settings.DATABASE_URL, DatabaseRole.APP)
         psycopg.connect(settings.DATABASE_URL, connect_timeout=DATABASE_WITHIN_S).close()
     except psycopg.OperationalError as error:
         raise servers.PartError(
             f"The database of DATABASE_URL cannot be reached: {str(error).splitlines()[0]}."
         ) from error
+    except DatabaseRoleError as error:
+        raise servers.PartError(str(error)) from error
 
 
 def check_store_user() -> None:

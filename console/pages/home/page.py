@@ -18,7 +18,7 @@ from console.pages.home.mix import RANGES, Mix, Range
 from console.pages.home.mix_chart import Chart, Mark
 from control import disk
 from control.audit import app_looks
-from control.models import AuditEntry
+from control.models import AnchorReport, AuditEntry
 from decider.contracts import units
 from decider.contracts.config import ALL_ML, OBSERVE_ONLY
 from decider.contracts.vocabulary import Action
@@ -27,6 +27,7 @@ from decisions.store import buried, ledger
 from explain.models import Explanation
 from explain.shap import backlog
 from monitoring import attention, fleet, guardrails
+from monitoring.anchors import Anchoring
 from monitoring.attention import Explained, Facts
 from monitoring.attention_item import AttentionItem
 from monitoring.fleet import Fleet, ServiceLoad
@@ -135,6 +136,7 @@ def home_page(user: AbstractUser, asked: str = "", now: float | None = None) -> 
             explained=explained,
             old_disputes=old_disputes,
             storing=_storing(at),
+            anchoring=_anchoring(at),
         )
     )
     may_audit = user.has_perm("control.view_audit")
@@ -379,6 +381,21 @@ def _storing(at: float) -> Storing:
     newest = waiting.newest_at.timestamp() if waiting.newest_at else 0.0
     left = max(0.0, use.left / disk.GB)
     return Storing(at, waiting.count, newest, ledger.lost_lately(), int(use.room), left)
+
+
+def _anchoring(at: float) -> Anchoring | None:
+    """Return how anchoring the audit log goes; None until the worker did so for the first time."""
+    report = AnchorReport.objects.first()
+    if report is None:
+        return None
+    anchored_at, failing = report.anchored_at, report.failing_since
+    return Anchoring(
+        at,
+        anchored_at.timestamp() if anchored_at else 0.0,
+        failing.timestamp() if failing else 0.0,
+        report.why,
+        report.waiting,
+    )
 
 
 def _old_disputes(at: float) -> tuple[int, float]:

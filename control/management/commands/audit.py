@@ -1,4 +1,6 @@
-"""`manage.py audit verify`: checks the hash chains of the audit log and the data-access log."""
+"""`manage.py audit verify`: checks the hash chains of the audit log and the data-access log, and
+the anchors. `manage.py audit anchor` anchors the end of the audit log now.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +8,26 @@ from argparse import ArgumentParser
 
 from django.core.management.base import BaseCommand, CommandError
 
-from control.audit import chain, look_months
+from control.audit import anchoring, anchors, chain, look_months
 from control.errors import ControlError
 
 
 class Command(BaseCommand):
     help = (
-        "Checks the hash chains of the audit log and of the data-access log, and the checkpoints of"
-        " what was dropped from it. Says where one breaks."
+        "verify: checks the hash chains of the audit log and of the data-access log, the"
+        " checkpoints of what was dropped from it, and the anchors outside the database. Says where"
+        " one breaks. anchor: anchors the end of the audit log now, as the worker does."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("verb", choices=["verify"])
+        parser.add_argument("verb", choices=["verify", "anchor"])
 
-    def handle(self, **options: object) -> None:
+    def handle(self, *, verb: str, **options: object) -> None:
+        if verb == "anchor":
+            if why := anchoring.run().why:
+                raise CommandError(why)
+            self.stdout.write(f"The end of the audit log is anchored in {anchors.path()}.")
+            return
         state = chain.verify()
         if state.broken is not None:
             raise CommandError(
@@ -31,6 +39,7 @@ class Command(BaseCommand):
         )
         try:
             self._verify_looks()
+            self._verify_anchors()
         except ControlError as error:
             raise CommandError(str(error)) from error
 
@@ -47,3 +56,17 @@ class Command(BaseCommand):
             f"The data-access log is intact: {looks.entries:,} looks{gone}, the last with hash"
             f" {looks.head}."
         )
+
+    def _verify_anchors(self) -> None:
+        """Check the anchors. Raise CommandError at the first that disagrees, ControlError."""
+        state = anchors.verify()
+        if state.broken is not None:
+            raise CommandError(
+                f"Line {state.broken.line} of the anchors in {anchors.path()} is wrong:"
+                f" {state.broken.why}. The {state.anchors:,} anchors before it agree with the log."
+            )
+        if state.newest is not None:
+            self.stdout.write(
+                f"The audit log is as anchored: {state.anchors:,} anchors, the newest of entry"
+                f" {state.newest.seq:,} at {state.newest.at}."
+            )

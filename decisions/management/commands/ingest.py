@@ -16,6 +16,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from control import disk
+from control.database_roles.own_role import DatabaseRoleError, check_role
+from control.database_roles.roles import DatabaseRole
 from decider.store_users.own_user import StoreUserError, check_user
 from decider.store_users.roles import Role
 from decisions.store import retention
@@ -38,7 +40,8 @@ class Command(BaseCommand):
     def handle(self, *, name: str, **options: object) -> None:
         try:
             check_user(settings.VALKEY_URL, Role.INGEST)
-        except StoreUserError as error:
+            check_role(settings.DATABASE_URL, DatabaseRole.INGEST)
+        except (StoreUserError, DatabaseRoleError) as error:
             raise CommandError(str(error)) from error
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
