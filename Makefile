@@ -36,6 +36,7 @@ endif
 
 # the faults that last 15 s (tests/faults), and a million random messages of each kind
 test-long: export SLUICE_RANDOM_MESSAGES := 1000000
+test-long: export SLUICE_RANDOM_EDITS := 100000
 test-long: python ## run all tests, also those that take long; an hour or more
 	@$(KEEP_BYTECODE) SLUICE_TESTS=fast $(WITH) --dev python -m pytest -q -n auto --dist worksteal
 	@$(KEEP_BYTECODE) SLUICE_TESTS=long $(WITH) --dev python -m pytest -q

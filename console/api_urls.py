@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from console.api import status
 from console.pages.app import api as app_api
 from console.pages.app import import_api
+from console.pages.approvals import api as approvals_api
 from console.pages.decision import api as explain
 from console.pages.declaration import api as declaration
 from console.pages.lookup import api as decisions
@@ -22,6 +23,7 @@ from console.pages.outcomes import api as outcomes_api
 from console.pages.people import api as people_api
 from console.pages.receipts import api as receipts_api
 from console.pages.storing import api as storing_api
+from console.pages.switches import api as switches_api
 from console.pages.tokens import api as tokens_api
 
 
@@ -43,6 +45,7 @@ _DECISION = "decisions/<str:decision_id>"
 # An app id may hold slashes, so addresses that go on after it come before the plain one.
 _APP = "apps/<path:app>"
 _PERSON = "people/<int:number>"
+_APPROVAL = "approvals/<int:number>"
 
 urlpatterns = [
     path("schema", Schema.as_view(), name="api-schema"),
@@ -77,6 +80,16 @@ urlpatterns = [
     path("disputes", outcomes_api.Disputes.as_view(), name="api-disputes"),
     path("disputes/<int:number>", outcomes_api.DisputeDetail.as_view(), name="api-dispute"),
     path("disputes/<int:number>/verdict", outcomes_api.Verdict.as_view(), name="api-verdict"),
+    path("approvals", approvals_api.Approvals.as_view(), name="api-approvals"),
+    path(_APPROVAL, approvals_api.ApprovalDetail.as_view(), name="api-approval"),
+    path(f"{_APPROVAL}/approve", approvals_api.Approve.as_view(), name="api-approve"),
+    path(f"{_APPROVAL}/veto", approvals_api.Veto.as_view(), name="api-veto"),
+    path(f"{_APPROVAL}/withdraw", approvals_api.Withdraw.as_view(), name="api-withdraw"),
+    path(f"{_APPROVAL}/rebase", approvals_api.Rebase.as_view(), name="api-rebase"),
+    path("switches", switches_api.Switches.as_view(), name="api-switches"),
+    path("switches/<slug:name>/engage", switches_api.Engage.as_view(), name="api-engage"),
+    path("switches/<slug:name>/extend", switches_api.Extend.as_view(), name="api-extend"),
+    path("switches/<slug:name>/clear", switches_api.Clear.as_view(), name="api-clear"),
     path("searches", searches.Searches.as_view(), name="api-searches"),
     path("searches/<int:number>", searches.SearchDetail.as_view(), name="api-search"),
     path("models/explanations", models.ModelExplanations.as_view(), name="api-models"),

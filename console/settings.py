@@ -50,6 +50,7 @@ INSTALLED_APPS = [
     "decisions",
     "explain",
     "control",
+    "control.approvals",
     "rollouts",
     "monitoring",
     "django.contrib.auth",
@@ -310,6 +311,11 @@ CELERY_BEAT_SCHEDULE = {
     },
     "tell found wrong": {
         "task": "console.tasks.tell_found_wrong",
+        "schedule": 60.0,
+        "options": {"expires": 60},
+    },
+    "settle requests": {
+        "task": "console.tasks.settle_requests",
         "schedule": 60.0,
         "options": {"expires": 60},
     },

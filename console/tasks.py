@@ -9,6 +9,9 @@ from celery import shared_task
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 
+from console.pages.approvals import deciding
+from control.approvals import requests
+from control.config import requested
 from control.deciders import profiles
 from control.errors import ControlError
 from control.people import guessing
@@ -42,3 +45,14 @@ def forget_sign_ins() -> int:
     """
     now = timezone.now()
     return Session.objects.filter(expire_date__lt=now).delete()[0] + guessing.forget(now)
+
+
+@shared_task(name="console.tasks.settle_requests", expires=60)  # type: ignore[untyped-decorator]
+def settle_requests() -> dict[str, int]:
+    """End requests whose time has run out, and make changes that were approved and not made because
+    a process ended in between. Return how many of each.
+    """
+    return {
+        "ended": requests.expire(timezone.now()),
+        "made": requested.apply_approved(deciding.EFFECTS),
+    }

@@ -21,6 +21,7 @@ urlpatterns = [
     path("", include("console.pages.model.urls")),
     path("", include("console.pages.decision.urls")),
     path("", include("console.pages.switches.urls")),
+    path("", include("console.pages.approvals.urls")),
     path("", include("console.pages.disputes.urls")),
     path("", include("console.pages.outcomes.urls")),
     path("", include("console.pages.service.urls")),

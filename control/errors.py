@@ -20,7 +20,9 @@ class NotAllowed(ControlError):
 
 
 class Conflict(Refused):
-    """A key was used before for something else."""
+    """Someone else was there before: a key was used for something else, the config changed at the
+    same moment, the same change is asked for already.
+    """
 
 
 class KeysError(ControlError):

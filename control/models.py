@@ -137,6 +137,19 @@ class ConfigVersion(models.Model):
     reason = models.CharField(max_length=1000)
     published_at = models.DateTimeField(null=True, blank=True)
     """When Valkey accepted the document; empty until then."""
+    loosens = models.BooleanField(null=True)
+    """Whether the change needed a second person; empty in versions of before four eyes."""
+    change = models.CharField(max_length=64, blank=True, db_default="")
+    """Digest of the change (`control.config.parts`) where it needed one, or had a request."""
+    alone = models.BooleanField(default=False, db_default=False)
+    """Whether it needed one and was made in single-person mode."""
+    # one to one: an approval is for one change, once
+    request = models.OneToOneField(
+        "approvals.Request", on_delete=models.PROTECT, related_name="version", null=True, blank=True
+    )
+    review = models.OneToOneField(
+        "approvals.Review", on_delete=models.PROTECT, related_name="version", null=True, blank=True
+    )
 
     class Meta:
         ordering = ["-version"]

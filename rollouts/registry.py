@@ -9,9 +9,10 @@ from django.db.models import Max
 from django.utils import timezone
 
 from control import locks
+from control.approvals.models import Request
 from control.audit import chain
 from control.audit.actors import Actor
-from control.config import changes
+from control.config import changes, parts
 from control.deciders import publish
 from control.errors import ControlError, Refused
 from control.locks import Lock
@@ -78,9 +79,23 @@ def check(data: bytes) -> Artifact:
         raise Refused(f"This model may not be used: {error}.") from error
 
 
-def make_live(model: ModelVersion, *, by: Actor, reason: str) -> ConfigVersion:
+def apply_request(row: Request) -> ConfigVersion:
+    """Make the model live that an approved request names. Raise Refused when it is not approved, or
+    not possible any more.
+    """
+    (found,) = parts.read_payload(row.payload)
+    model = ModelVersion.objects.filter(digest=found.after["digest"]).first()
+    if model is None:
+        raise Refused(f"There is no model {row.subject} any more.")
+    return make_live(model, by=Actor.of(row.requested_by), reason=row.reason, request=row)
+
+
+def make_live(
+    model: ModelVersion, *, by: Actor, reason: str, request: Request | None = None
+) -> ConfigVersion:
     """Make a registered version the live one, for all apps, and return the new config version.
-    Raise Refused when the model's file is gone or changed, or the model is live already.
+    Raise Refused when the model's file is gone or changed, or the model is live already, and
+    NeedsSecondPerson without an approved `request` where it takes one.
     """
     document = changes.current()
     ref = ModelRef(
@@ -107,6 +122,7 @@ def make_live(model: ModelVersion, *, by: Actor, reason: str) -> ConfigVersion:
         before={"model": str(before) if before else None},
         after={"model": str(model), "digest": model.digest},
         within=lambda row, _: _move(model, row),
+        request=request,
     )
 
 

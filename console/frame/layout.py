@@ -12,6 +12,7 @@ from django.urls import reverse
 
 from console.frame import app_looks, roles, status_strip
 from control.audit import tokens
+from control.config import requested
 from decisions.outcomes import disputes
 
 THEME_COOKIE = "sluice-theme"
@@ -81,6 +82,7 @@ _PAGES = (
     ("home", "Home", "home", "h", "decisions.view_decision"),
     ("lookup", "Lookup", "search", "l", "decisions.view_decision"),
     ("switches", "Switches", "switch", "s", "control.view_switchflip"),
+    ("approvals", "Approvals", "vote", "v", "approvals.view_request"),
     ("disputes", "Disputes", "flag", "w", "decisions.view_dispute"),
     ("storing", "Storing", "down", "o", "decisions.view_buriedevent"),
     ("people", "People", "people", "p", "control.view_people"),
@@ -140,7 +142,9 @@ def _may(user: User, permission: str) -> bool:
 
 def _items(user: User, status: status_strip.Strip | None) -> tuple[NavItem, ...]:
     waiting = disputes.waiting().open if user.has_perm(disputes.ADJUDICATE_PERMISSION) else 0
+    asked = requested.waiting_for(user) if user.has_perm("approvals.view_request") else 0
     counts = {
+        "approvals": (asked, "for you"),
         "switches": (len(status.fleet.switches) if status and status.fleet else 0, "engaged"),
         "disputes": (waiting, "open"),
     }

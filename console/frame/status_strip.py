@@ -1,4 +1,4 @@
-"""The status strip: seven facts about the installation, on every page."""
+"""The status strip: eight facts about the installation, on every page."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from django.urls import reverse
 
 from console.display import format as fmt
+from control.approvals import mode
 from decider.contracts.config import ALL_ML, version_text
 from decider.contracts.vocabulary import MlState
 from monitoring import fleet as fleets
@@ -53,6 +54,7 @@ class Strip:
         return f'"{hashlib.blake2b(repr(self.cells).encode(), digest_size=12).hexdigest()}"'
 
 
+# Of the facts that deciders report.
 LABELS = (
     "ML ranking",
     "Model",
@@ -85,15 +87,11 @@ def read_strip() -> Strip:
         fleet = fleets.read_fleet(at.timestamp())
     except fleets.Unreachable:
         since = f" since {_last_known[0]:%H:%M:%S}" if _last_known else ""
-        return Strip(
-            tuple(
-                Cell(label, reverse("home"), "off", f"Status unknown{since}") for label in LABELS
-            ),
-            at,
-            None,
-        )
+        unknown = f"Status unknown{since}"
+        cells = [Cell(label, reverse("home"), "off", unknown) for label in LABELS]
+        return Strip((*cells, _people()), at, None)
     _last_known[:] = [at]
-    return Strip(strip_cells(fleet), at, fleet)
+    return Strip((*strip_cells(fleet), _people()), at, fleet)
 
 
 def strip_cells(fleet: fleets.Fleet) -> tuple[Cell, ...]:
@@ -181,3 +179,13 @@ def _ingest(fleet: fleets.Fleet) -> Cell:
         return Cell(LABELS[6], href, "off", "Nothing stored yet")
     level = "ok" if lag < fleets.INGEST_WARN_S else "warn" if lag < fleets.INGEST_BAD_S else "bad"
     return Cell(LABELS[6], href, level, fmt.span(lag), bad=level == "bad")
+
+
+def _people() -> Cell:
+    """Show whether a change that needs a second person waits for one. The database says it, not
+    the deciders.
+    """
+    label, href = "Changes", reverse("approvals")
+    if mode.is_on():
+        return Cell(label, href, "ok", "Four eyes")
+    return Cell(label, href, "off", "One person")

@@ -18,16 +18,18 @@ from django.db import transaction
 from django.utils import timezone
 
 from control import locks
+from control.approvals.models import Request
 from control.audit import chain
 from control.audit.actors import Actor
-from control.config import faults, subjects
+from control.config import faults, gate, parts, subjects
+from control.config.gate import Clearance, Wanted
 from control.deciders import formats, keys, publish
-from control.errors import ControlError, Refused
+from control.errors import Conflict, ControlError, Refused
 from control.locks import Lock
 from control.models import ConfigVersion
 from decider.contracts import config as document
 from decider.contracts import defaults
-from decider.contracts.config import Config, ConfigError, Sampling, in_force, needed_format
+from decider.contracts.config import Config, Sampling, in_force, needed_format
 
 log = logging.getLogger(__name__)
 
@@ -56,14 +58,19 @@ def make_version(
     after: chain.Json = None,
     within: Callable[[ConfigVersion, Config], None] | None = None,
     above: int = 0,
+    request: Request | None = None,
+    offline: bool = False,
 ) -> ConfigVersion:
     """Make a new config version out of the newest one; tell the deciders once it is committed.
 
     Return the new version. `edit` returns the new document from the old one; its version and time
     are set here. `within` gets the new version and the old document, and writes what else belongs
     to the change in the same transaction. The new version is above `above` in any case: where the
-    database has not given that one out, an epoch begins. Raise Refused when the reason is empty or
-    the change is not possible; then nothing is stored.
+    database has not given that one out, an epoch begins.
+
+    What needs a second person (`control.config.gate`) takes an approved `request` for exactly this
+    change, or was done `offline` already. Raise NeedsSecondPerson without, and Refused when the
+    reason is empty or the change is not possible; then nothing is stored.
     """
     reason = chain.check_reason(reason)
     # asked before the lock is taken: this may have to wait for Valkey
@@ -74,25 +81,47 @@ def make_version(
         old, now = current(), timezone.now()
         new = _next(old, subjects.checked(edit(old), old), now, above)
         if needed_format(new)[0] > max(readable, needed_format(old)[0]):
-            raise Refused("Someone else changed the config at the same moment. Try again.")
-        row = store(new, by=by, reason=reason, made_at=now)
+            raise Conflict("Someone else changed the config at the same moment. Try again.")
+        wanted = Wanted(by, reason, action, subject, summary)
+        clearance = gate.pass_through(old, new, wanted, now=now, request=request, offline=offline)
+        row = store(new, by=by, reason=reason, made_at=now, clearance=clearance)
         # after that, because only a document that deciders read can be looked through
         faults.check(new, old, now.timestamp())
         if within is not None:
             within(row, old)
-        chain.append(
-            by=by,
-            reason=reason,
-            action=action,
-            subject=subject,
-            summary=summary,
-            before=before,
-            after=after,
-            config_version=row,
-            at=now,
-        )
+        note(wanted, row, clearance, before=before, after=after)
         transaction.on_commit(lambda: publish_now(row))
     return row
+
+
+def note(
+    wanted: Wanted,
+    row: ConfigVersion,
+    clearance: Clearance,
+    *,
+    before: chain.Json = None,
+    after: chain.Json = None,
+) -> None:
+    """Append the entry of a config version, in its transaction, with who else was asked."""
+    if clearance.alone:
+        after = {**(after or {}), "second_person": "not asked: single-person mode"}
+    elif clearance.request is not None:
+        request = clearance.request
+        after = {**(after or {}), "request": request.pk, "second_person": request.outcome}
+    elif clearance.review is not None:
+        after = {**(after or {}), "review": clearance.review.pk}
+    chain.append(
+        by=wanted.by,
+        reason=wanted.reason,
+        action=wanted.action,
+        subject=wanted.subject,
+        # as wide as the column
+        summary=wanted.summary[: 500 - len(clearance.mark)] + clearance.mark,
+        before=before,
+        after=after,
+        config_version=row,
+        at=row.made_at,
+    )
 
 
 def _check_readable(edit: Callable[[Config], Config]) -> int:
@@ -129,7 +158,7 @@ def first(*, by: Actor, reason: str, sampling: Sampling | None = None) -> Config
         new = defaults.config(1, now.timestamp())
         if sampling is not None:
             new = msgspec.structs.replace(new, sampling=sampling)
-        row = store(new, by=by, reason=reason, made_at=now)
+        row = store(new, by=by, reason=reason, made_at=now, clearance=Clearance())
         chain.append(
             by=by,
             reason=reason,
@@ -144,19 +173,20 @@ def first(*, by: Actor, reason: str, sampling: Sampling | None = None) -> Config
 
 
 def store(
-    new: Config, *, by: Actor, reason: str, made_at: datetime, signed: bytes | None = None
+    new: Config,
+    *,
+    by: Actor,
+    reason: str,
+    made_at: datetime,
+    signed: bytes | None = None,
+    clearance: Clearance,
 ) -> ConfigVersion:
     """Store a document as a config version and return that version. Sign the document unless
     `signed` is given. The caller writes the audit row in the same transaction. Raise Refused for a
     document that deciders would refuse.
     """
-    try:
-        # encoded and decoded, so that it is checked exactly as a decider will read it
-        document.decode(document.encode(new))
-    except ConfigError as error:
-        raise Refused(
-            f"This change would make a config document that deciders refuse: {error}."
-        ) from error
+    # encoded and decoded, so that it is checked exactly as a decider will read it
+    parts.decoded(new)
     if signed is None:
         signed = document.sign(new, keys.load_signing_key(settings.SLUICE_KEYS))
     payload = msgspec.msgpack.decode(signed, type=document.Signed).payload
@@ -167,6 +197,11 @@ def store(
         made_at=made_at,
         by=by.name,
         reason=reason,
+        loosens=clearance.loosens,
+        change=clearance.change,
+        alone=clearance.alone,
+        request=clearance.request,
+        review=clearance.review,
     )
 
 

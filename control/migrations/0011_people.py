@@ -12,8 +12,7 @@ RESOURCES = Path(__file__).resolve().parent.parent / "resources"
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("control", "0007_confined"),
-        ("control", "0010_app_imports"),
+        ("control", "0010_four_eyes"),
         ("auth", "0012_alter_user_first_name_max_length"),
     ]
 

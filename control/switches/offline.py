@@ -20,7 +20,8 @@ from django.utils import timezone
 from control import locks
 from control.audit import chain
 from control.audit.actors import SYSTEM, Actor
-from control.config import changes
+from control.config import changes, gate
+from control.config.gate import Wanted
 from control.deciders import keys, publish
 from control.errors import ControlError, KeysError, Refused, StoreUnavailable
 from control.locks import Lock
@@ -223,17 +224,27 @@ def _insert(entry: offline_journal.Entry, by: Actor, until: datetime | None) -> 
             f" cannot be verified: {str(error).removesuffix('.')}."
         ) from error
     at = datetime.fromtimestamp(entry.at, UTC)
-    row = changes.store(config, by=by, reason=entry.reason, made_at=at, signed=entry.signed)
+    summary = f"{switches.summary(entry.verb, entry.name, until)}, while PostgreSQL was down"
+    wanted = Wanted(by, entry.reason, f"switch.{entry.verb}", entry.name, summary)
+    row = _store(config, entry.signed, wanted, at)
     switches.record(entry.verb, entry.name, by=by, reason=entry.reason, until=until, version=row)
-    chain.append(
-        by=by,
-        reason=entry.reason,
-        action=f"switch.{entry.verb}",
-        subject=entry.name,
-        summary=f"{switches.summary(entry.verb, entry.name, until)}, while PostgreSQL was down",
-        config_version=row,
-        at=at,
+
+
+def _store(config: Config, signed: bytes, wanted: Wanted, at: datetime) -> ConfigVersion:
+    """Store a document that deciders follow already, with its entry in the audit log; where it
+    needed a second person, a review waits for one.
+    """
+    clearance = gate.pass_through(changes.current(), config, wanted, now=at, offline=True)
+    row = changes.store(
+        config,
+        by=wanted.by,
+        reason=wanted.reason,
+        made_at=at,
+        signed=signed,
+        clearance=clearance,
     )
+    changes.note(wanted, row, clearance)
+    return row
 
 
 def _again(entry: offline_journal.Entry, by: Actor, until: datetime | None) -> str:
@@ -241,12 +252,7 @@ def _again(entry: offline_journal.Entry, by: Actor, until: datetime | None) -> s
     about what was done.
     """
     try:
-        if entry.verb == "clear":
-            row = switches.clear(entry.name, by=by, reason=entry.reason)
-        elif entry.verb == "extend":
-            row = switches.extend(entry.name, by=by, reason=entry.reason, until=until)
-        else:
-            row = switches.engage(entry.name, by=by, reason=entry.reason, until=until)
+        row = switches.flip_again(entry.verb, entry.name, by=by, reason=entry.reason, until=until)
     except Refused as error:
         # such as clearing a switch that has ended meanwhile: recorded, so that no flip is lost
         _note_superseded(entry, by, until, str(error))
@@ -307,6 +313,7 @@ def _merge(config: Config) -> str:
         ),
         edit=lambda ours: msgspec.structs.replace(ours, switches=config.switches),
         within=lambda made, _: _follow(config, made),
+        offline=True,
     )
     return (
         f"Took over the switches of another config {version_text(config.version)} as config"
@@ -317,18 +324,9 @@ def _merge(config: Config) -> str:
 def _take_over(config: Config, signed: bytes) -> str:
     """Store a document that is newer than all in PostgreSQL, exactly as it was signed."""
     at = datetime.fromtimestamp(config.issued_at, UTC)
-    row = changes.store(config, by=SYSTEM, reason=ADOPTED, made_at=at, signed=signed)
+    said = f"took over config {version_text(config.version)}, published while PostgreSQL was down"
+    row = _store(config, signed, Wanted(SYSTEM, ADOPTED, "config.adopt", "config", said), at)
     _follow(config, row)
-    chain.append(
-        by=SYSTEM,
-        reason=ADOPTED,
-        action="config.adopt",
-        subject="config",
-        summary=(
-            f"took over config {version_text(config.version)}, published while PostgreSQL was down"
-        ),
-        config_version=row,
-    )
     return f"Took over config {version_text(config.version)} from the config store."
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal, get_args
 
 import msgspec
 from django.db.models import Q
 from django.utils import timezone
 
+from control.approvals import mode
+from control.approvals.models import Request
 from control.audit.actors import Actor
-from control.config import changes
+from control.config import changes, gate, parts
+from control.config.parts import pointer
 from control.errors import NotAllowed, Refused
 from control.models import ConfigVersion, SwitchFlip
 from control.permissions import holds
@@ -176,8 +179,53 @@ def summary(verb: Verb, name: str, until: datetime | None) -> str:
     )
 
 
-def _flip(
+def flip(verb: Verb, name: str, *, by: Actor, reason: str, until: datetime | None) -> ConfigVersion:
+    """Engage, extend or clear a switch and return the new config version; `until` is not used to
+    clear. Raise Refused as these do, and NeedsSecondPerson.
+    """
+    return _flip(verb, name, by=by, reason=reason, until=None if verb == "clear" else until)
+
+
+def waits_for_someone(name: str, by: Actor) -> bool:
+    """Return whether this person can only ask to clear a switch."""
+    part = pointer(("switches", name))
+    return mode.is_on() and part not in gate.own_switches(by, timezone.now())
+
+
+def flip_again(
     verb: Verb, name: str, *, by: Actor, reason: str, until: datetime | None
+) -> ConfigVersion:
+    """Make a flip that was made without PostgreSQL again, as a newer version. Where it needed a
+    second person, a review waits for one. Raise Refused as the flip does.
+    """
+    return _flip(verb, name, by=by, reason=reason, until=until, offline=True)
+
+
+def apply_request(row: Request) -> ConfigVersion:
+    """Make the flip that an approved request asks for. Raise Refused when it is not approved, or
+    not possible any more.
+    """
+    (found,) = parts.read_payload(row.payload)
+    seconds = found.after.get("until") if found.after else None
+    return _flip(
+        "clear" if found.after is None else "extend",
+        found.path[1],
+        by=Actor.of(row.requested_by),
+        reason=row.reason,
+        until=None if seconds is None else datetime.fromtimestamp(seconds, UTC),
+        request=row,
+    )
+
+
+def _flip(
+    verb: Verb,
+    name: str,
+    *,
+    by: Actor,
+    reason: str,
+    until: datetime | None,
+    request: Request | None = None,
+    offline: bool = False,
 ) -> ConfigVersion:
     # check before the lock is taken, so that a mistake in the form holds nobody up
     kind(name)
@@ -197,6 +245,8 @@ def _flip(
             else {"state": "engaged", "until": until.isoformat() if until else None}
         ),
         within=lambda row, _: record(verb, name, by=by, reason=reason, until=until, version=row),
+        request=request,
+        offline=offline,
     )
 
 

@@ -100,3 +100,11 @@ def test_everybody_reads_and_a_policy_admin_applies(first, caller) -> None:
 )
 def test_values_are_checked(first, caller, name: str, body: dict[str, object]) -> None:
     assert problem(post(caller("policy_admin"), name, **body))["status"] == 400
+
+
+def test_with_four_eyes_a_file_is_asked_for(first, caller, monkeypatch) -> None:
+    monkeypatch.setattr("control.approvals.mode.is_on", lambda: True)
+    answer = post(caller("policy_admin"), "api-declaration-apply", reason="CHG-7")
+    assert (answer.status_code, answer.json()["state"]) == (202, "open")
+    assert answer.json()["title"].startswith("Add service shop")
+    assert changes.latest() == first

@@ -210,7 +210,7 @@ SHOWS: dict[str, Call] = {
     "api-verdict": _verdict,
 }
 """Every address that shows something of an app, and how it is asked for."""
-ELSEWHERE = {"switch-flip", "switch-preview"}
+ELSEWHERE = {"switch-flip", "switch-preview", "approval-noticed"}
 """They show examples when a switch would change something; tested where switches are."""
 SHOWS_NONE = {
     "home",
@@ -244,6 +244,21 @@ SHOWS_NONE = {
     "model-explanations",
     "switches",
     "propagation",
+    # what is asked is of the config, not of an app's data
+    "approvals",
+    "approval",
+    "approvals-mode",
+    "approvals-review",
+    "api-approvals",
+    "api-approval",
+    "api-approve",
+    "api-veto",
+    "api-withdraw",
+    "api-rebase",
+    "api-switches",
+    "api-engage",
+    "api-extend",
+    "api-clear",
     "app-note",
     "app-looks",
     "api-schema",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from django.urls import reverse
 
 from console.frame import status_strip
@@ -10,6 +11,8 @@ from decider.contracts.vocabulary import MlState
 from monitoring import fleet
 from tests.console.conftest import MODEL
 from tests.pages import shown
+
+pytestmark = pytest.mark.django_db
 
 
 def cells() -> dict[str, status_strip.Cell]:
@@ -101,7 +104,18 @@ def test_without_valkey_every_cell_is_unknown_and_none_keeps_its_last_value(
     settings.VALKEY_URL = "redis://127.0.0.1:1/0"
     away = status_strip.read_strip()
     assert away.level == "unknown"
-    assert {cell.text for cell in away.cells} == {f"Status unknown since {good.at:%H:%M:%S}"}
+    *unknown, people = away.cells
+    assert {cell.text for cell in unknown} == {f"Status unknown since {good.at:%H:%M:%S}"}
+    # the database knows it
+    assert people.text == "One person"
+
+
+def test_the_strip_says_whether_one_person_decides(publish, beat, monkeypatch) -> None:
+    publish(model=MODEL)
+    beat()
+    assert (cells()["Changes"].text, status_strip.read_strip().level) == ("One person", "calm")
+    monkeypatch.setattr("control.approvals.mode.is_on", lambda: True)
+    assert (cells()["Changes"].text, cells()["Changes"].level) == ("Four eyes", "ok")
 
 
 def test_an_unreadable_heartbeat_costs_itself_only(valkey, beat) -> None:

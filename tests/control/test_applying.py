@@ -13,14 +13,16 @@ from msgspec import structs
 
 from console.frame import roles
 from control import installation
+from control.approvals.models import Request
 from control.audit import chain, tokens
-from control.config import changes
+from control.config import changes, requested
 from control.declared import applying
 from control.declared.yaml_text import DeclarationError
 from control.errors import Refused
 from control.models import AppliedFile, AuditEntry, ConfigVersion, Tenant
 from decider.contracts.config import Switch
 from tests.audited import audited
+from tests.control.approvals.conftest import approve, make_person, turn_on
 from tests.control.conftest import DELE
 from tests.database import as_owner
 
@@ -281,3 +283,27 @@ def test_the_example_of_the_document_is_right_and_can_be_applied(first: ConfigVe
     done = applied(example)
     assert [change.name for change in done.plan.changes][:2] == ["service orders", "service stock"]
     assert service("orders").endpoints[1].costs == {"stock": 1.0}
+
+
+def test_with_four_eyes_a_file_is_asked_for_and_kept_once_it_is_in_force(
+    first: ConfigVersion, path: Path, capsys, monkeypatch
+) -> None:
+    owner, noor, priya = (
+        person("policy_admin"),
+        make_person("noor", "sre"),
+        make_person("priya", "policy_admin"),
+    )
+    turn_on(noor, priya)
+    _, token = tokens.create(by=owner, days=1, reason="a test")
+    monkeypatch.setenv("SLUICE_TOKEN", token)
+    call_command("apply", str(path), reason="CHG-7")
+    assert "Asked for it: request" in capsys.readouterr().out
+    assert service("shop") is None
+    asked = Request.objects.get(action="declaration.apply")
+    for one in (noor, priya):
+        approve(asked, one)
+    assert requested.apply(asked, {})
+    assert service("shop") is not None
+    call_command("apply", str(path), reason="CHG-7")
+    assert "Applied" in capsys.readouterr().out
+    assert AppliedFile.objects.count() == 1

@@ -124,7 +124,13 @@ def test_a_config_version_without_its_audit_row_cannot_be_committed(first: Confi
         transaction.atomic(),
     ):
         ConfigVersion.objects.create(
-            version=2, payload=b"x", signed=b"x", made_at=first.made_at, by="x", reason="x"
+            version=2,
+            payload=b"x",
+            signed=b"x",
+            made_at=first.made_at,
+            by="x",
+            reason="x",
+            loosens=False,
         )
         with connection.cursor() as cursor:
             cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # as the commit does

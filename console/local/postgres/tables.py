@@ -47,6 +47,12 @@ TABLES: Final = (
     Table("control_appnote", _ADD),
     Table("control_installation", f"{_ADD}, update"),
     Table("control_appliedfile", _ADD),
+    Table("control_appimport", f"{_ADD}, update"),
+    # triggers hold what of a request and a review may change
+    Table("approvals_request", f"{_ADD}, update"),
+    Table("approvals_vote", _ADD),
+    Table("approvals_mode", _ADD),
+    Table("approvals_review", f"{_ADD}, update"),
     Table("control_anchorreport", f"{_ADD}, update"),
     Table("rollouts_modelversion", f"{_ADD}, update"),
     # events go in whole; their days go by a function

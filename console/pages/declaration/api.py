@@ -5,7 +5,7 @@ and making it so.
 from __future__ import annotations
 
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
+from rest_framework import serializers, status
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -15,8 +15,11 @@ from console.api.fields import Text
 from console.frame import app_looks
 from console.frame.people import person
 from console.local import plan_effect
+from console.pages.approvals.api import ApprovalOut
 from control.audit import chain
 from control.audit.actors import Actor
+from control.config import requested
+from control.config.gate import NeedsSecondPerson
 from control.declared import applying, yaml_text
 from control.declared.applying import Planned
 from control.declared.planning import Change, Conflict, Plan, name_of
@@ -145,17 +148,26 @@ class DeclarationApply(APIView):
 
     permission = APPLY
 
-    @extend_schema(operation_id="declaration_apply", request=FileToApply, responses=AppliedOut)
+    @extend_schema(
+        operation_id="declaration_apply",
+        request=FileToApply,
+        responses={200: AppliedOut, 202: ApprovalOut},
+    )
     def post(self, request: Request) -> Response:
         """Make what a file says, as one change. A part that the console changed since the last
-        apply is a conflict, until `take` says whose value holds.
+        apply is a conflict, until `take` says whose value holds. 202: it needs a second person, and
+        is asked for; apply the file again once it was approved.
         """
         given = FileToApply(data=request.data)
         given.is_valid(raise_exception=True)
+        user = person(request)
         try:
-            done = applying.apply(**given.validated_data, by=Actor.of(person(request)))
+            done = applying.apply(**given.validated_data, by=Actor.of(user))
         except DeclarationError as error:
             raise _as_problem(error) from error
+        except NeedsSecondPerson as held:
+            made = requested.ask(held, by=user, reason=given.validated_data["reason"])
+            return Response(ApprovalOut(made).data, status=status.HTTP_202_ACCEPTED)
         version = done.version.version if done.version else None
         return Response({"plan": PlanOut(done.plan).data, "config_version": version})
 

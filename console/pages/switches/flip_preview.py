@@ -7,7 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
+from django.http import HttpRequest
+
+from console.frame import app_looks
 from control.config import changes
+from control.switches import switches
 from decider.contracts.config import Config
 from decider.contracts.event import Event
 from decider.contracts.vocabulary import MlState
@@ -16,6 +20,14 @@ from decider.whatif.replay import decide_under
 from decisions.preview import Preview, compare, last_hour, live_model
 
 Turn = Literal["engage", "clear"]
+
+
+def preview_for(request: HttpRequest, verb: switches.Verb) -> Preview:
+    """Return the preview of a flip, and note the looks at the apps of its examples."""
+    found = preview_all_ml("clear" if verb == "clear" else "engage")
+    apps = (example.app for example in found.examples if example.app)
+    app_looks.note_apps(request, apps, "an example of what a switch would change")
+    return found
 
 
 def preview_all_ml(turn: Turn) -> Preview:

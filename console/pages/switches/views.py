@@ -16,22 +16,22 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
 from django.views.decorators.vary import vary_on_headers
 
-from console.frame import app_looks, roles
+from console.frame import roles
 from console.frame.fragments import htmx_details, redirect_to
 from console.frame.people import person
 from console.frame.permissions import require
 from console.frame.sign_in import reauthentication
-from console.pages.switches import flip_preview
+from console.pages.switches.flip_preview import preview_for
 from console.pages.switches.forms import FlipForm
 from control.audit.actors import Actor
-from control.config import changes
+from control.config import changes, requested
+from control.config.gate import NeedsSecondPerson
 from control.deciders import acks
 from control.errors import ControlError, StoreUnavailable
 from control.models import SwitchFlip
 from control.switches import switches
 from decider.contracts import units
 from decider.contracts.config import version_text
-from decisions.preview import Preview
 
 _VIEW = "control.view_switchflip"
 # Chosen: a week covers the last on-call shift.
@@ -120,11 +120,10 @@ def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     form = FlipForm(kind, asked, request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:
-            _flip(asked, name, form, Actor.of(person(request)))
+            there = _flip(asked, name, form, person(request))
         except ControlError as error:
             form.add_error(None, str(error))
         else:
-            there = reverse("switches")
             return redirect_to(request, there)
     context = {
         "page": "switches",
@@ -132,11 +131,12 @@ def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
         "verb": asked,
         "form": form,
         "engaged": switches.engaged().get(name),
+        "asks": asked == "clear" and switches.waits_for_someone(name, Actor.of(person(request))),
     }
     context["at_least"] = timezone.now() + timedelta(minutes=1)
     # A sheet loads the preview by itself. Extending changes no decision, so it has none.
     if not htmx_details(request) and asked != "extend":
-        context["preview"] = _preview(request, asked)
+        context["preview"] = preview_for(request, asked)
     template = "control/flip_sheet.html" if htmx_details(request) else "control/flip.html"
     return render(request, template, context, status=422 if form.errors else 200)
 
@@ -150,7 +150,7 @@ def preview(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     """
     _, asked = _asked(request, name, verb)
     return render(
-        request, "control/preview.html", {"preview": _preview(request, asked), "verb": asked}
+        request, "control/preview.html", {"preview": preview_for(request, asked), "verb": asked}
     )
 
 
@@ -195,23 +195,17 @@ def _asked(request: HttpRequest, name: str, verb: str) -> tuple[switches.SwitchK
     raise Http404
 
 
-def _flip(verb: switches.Verb, name: str, form: FlipForm, by: Actor) -> None:
-    """Make the flip. Raise ControlError when it is refused or the store does not answer."""
-    reason = form.cleaned_data["reason"]
-    if verb == "clear":
-        switches.clear(name, by=by, reason=reason)
-    elif verb == "extend":
-        switches.extend(name, by=by, reason=reason, until=form.until)
-    else:
-        switches.engage(name, by=by, reason=reason, until=form.until)
-
-
-def _preview(request: HttpRequest, verb: switches.Verb) -> Preview:
-    """Return the preview, and note the looks at the apps of its examples."""
-    found = flip_preview.preview_all_ml("clear" if verb == "clear" else "engage")
-    apps = (example.app for example in found.examples if example.app)
-    app_looks.note_apps(request, apps, "an example of what a switch would change")
-    return found
+def _flip(verb: switches.Verb, name: str, form: FlipForm, user: User) -> str:
+    """Make the flip, or ask for it where it needs a second person; return the address to go to.
+    Raise ControlError when it is refused or the store does not answer.
+    """
+    reason, by = form.cleaned_data["reason"], Actor.of(user)
+    try:
+        switches.flip(verb, name, by=by, reason=reason, until=form.until)
+    except NeedsSecondPerson as held:
+        made = requested.ask(held, by=user, reason=reason)
+        return reverse("approval", args=[made.pk])
+    return reverse("switches")
 
 
 def _reached() -> dict[str, object]:

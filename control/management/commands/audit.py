@@ -9,14 +9,16 @@ from argparse import ArgumentParser
 from django.core.management.base import BaseCommand, CommandError
 
 from control.audit import anchoring, anchors, chain, look_months
+from control.config import lies
 from control.errors import ControlError
 
 
 class Command(BaseCommand):
     help = (
         "verify: checks the hash chains of the audit log and of the data-access log, the"
-        " checkpoints of what was dropped from it, and the anchors outside the database. Says where"
-        " one breaks. anchor: anchors the end of the audit log now, as the worker does."
+        " checkpoints of what was dropped from it, which config versions needed a second person,"
+        " and the anchors outside the database. Says where one breaks. anchor: anchors the end of"
+        " the audit log now, as the worker does."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -37,11 +39,21 @@ class Command(BaseCommand):
         self.stdout.write(
             f"The audit log is intact: {state.entries:,} entries, the last with hash {state.head}."
         )
+        self._verify_versions()
         try:
             self._verify_looks()
             self._verify_anchors()
         except ControlError as error:
             raise CommandError(str(error)) from error
+
+    def _verify_versions(self) -> None:
+        """Judge each config version again by its document. Raise CommandError for lies."""
+        judged = lies.find()
+        if judged.lies:
+            raise CommandError(" ".join(judged.lies))
+        self.stdout.write(
+            f"Each of {judged.versions:,} config versions needed the people that it says."
+        )
 
     def _verify_looks(self) -> None:
         """Check the data-access log. Raise CommandError where it breaks, ControlError."""

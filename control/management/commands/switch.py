@@ -11,15 +11,16 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from control.audit.actors import Actor
+from control.config import requested
+from control.config.gate import NeedsSecondPerson
 from control.deciders import acks
 from control.errors import ControlError, StoreUnavailable
-from control.models import ConfigVersion
 from control.switches import offline, switches
 from decider.contracts.config import version_text
 
@@ -113,7 +114,10 @@ class Command(BaseCommand):
         files = offline.node_files(list(options["file"])) if options["file"] is not None else None
         # always try PostgreSQL first: the flip goes offline only when PostgreSQL does not answer
         try:
-            row = self._with_postgres(verb, name, self._actor(by), reason, until)
+            row = switches.flip(verb, name, by=self._actor(by), reason=reason, until=until)
+        except NeedsSecondPerson as held:
+            self._ask(held, by, reason)
+            return
         except (OperationalError, InterfaceError):
             reached = offline.flip(
                 verb, name, by=Actor.at_shell(by), reason=reason, until=until, files=files
@@ -127,29 +131,31 @@ class Command(BaseCommand):
         self._say_done(verb, kind, until, version, files or [])
         self._say_acks(version, made, wait)
 
-    def _with_postgres(
-        self, verb: switches.Verb, name: str, by: Actor, reason: str, until: datetime | None
-    ) -> ConfigVersion:
-        if verb == "engage":
-            return switches.engage(name, by=by, reason=reason, until=until)
-        if verb == "extend":
-            return switches.extend(name, by=by, reason=reason, until=until)
-        return switches.clear(name, by=by, reason=reason)
+    def _ask(self, held: NeedsSecondPerson, by: str, reason: str) -> None:
+        """Ask for what needs a second person, in the name of someone who may flip."""
+        if (user := self._user(by)) is None:
+            raise CommandError(f"{held} Say who asks for it: --by EMAIL.")
+        made = requested.ask(held, by=user, reason=reason)
+        self.stdout.write(
+            f"{held} Asked for it: request {made.pk} on the page Approvals. Nothing has changed"
+            f" yet; undecided, it ends {made.expires_at:%d %b %H:%M} UTC."
+        )
 
     def _actor(self, by: str) -> Actor:
         if not by:
             return Actor.at_shell()
         # whoever is named answers for the flip, so it must be someone who may flip
-        user = (
-            get_user_model().objects.filter(email__iexact=by).first()
-            or get_user_model().objects.filter(username=by).first()
-        )
+        user = self._user(by)
         if user is None:
             raise CommandError(
                 f"There is no user {by}. Leave out --by to act as the user who runs the command."
             )
         switches.check_may_flip(user)
         return Actor.of(user)
+
+    def _user(self, by: str) -> User | None:
+        named = User.objects.filter(email__iexact=by).first() if by else None
+        return named or User.objects.filter(username=by).first()
 
     def _end(self, verb: switches.Verb, lasts: object, until_cleared: bool) -> datetime | None:
         if verb == "clear":

@@ -6,7 +6,7 @@ from django.db.models import Q
 
 
 class Migration(migrations.Migration):
-    dependencies = [("control", "0009_declared")]
+    dependencies = [("control", "0007_declared")]
 
     operations = [
         migrations.CreateModel(

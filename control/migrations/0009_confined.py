@@ -11,7 +11,7 @@ RESOURCES = Path(__file__).resolve().parent.parent / "resources"
 
 class Migration(migrations.Migration):
     # after what has a later number: installations have that one already
-    dependencies = [("control", "0009_declared")]
+    dependencies = [("control", "0008_app_imports")]
 
     operations = [
         migrations.CreateModel(
