@@ -179,8 +179,6 @@ def _install() -> None:
 
     django.setup()
     from django.conf import settings
-    from django.contrib.auth import get_user_model
-    from django.contrib.auth.models import Group
     from django.core.management import call_command
     from rest_framework.throttling import SimpleRateThrottle
 
@@ -197,8 +195,7 @@ def _install() -> None:
     call_command("migrate", verbosity=0)
     keys.ensure(settings.SLUICE_KEYS)
     changes.first(by=SYSTEM, reason="A measurement")
-    user = get_user_model().objects.create_user("support@bench.example")
-    user.groups.add(Group.objects.get(name="support"))
+    kill_switch.make_person("support")
 
 
 def _browser() -> object:

@@ -20,6 +20,7 @@ from console.pages.lookup import saved_api as searches
 from console.pages.lookup import text_api as lookup
 from console.pages.model import api as models
 from console.pages.outcomes import api as outcomes_api
+from console.pages.people import api as people_api
 from console.pages.receipts import api as receipts_api
 from console.pages.storing import api as storing_api
 from console.pages.switches import api as switches_api
@@ -43,6 +44,7 @@ class Schema(SpectacularAPIView):
 _DECISION = "decisions/<str:decision_id>"
 # An app id may hold slashes, so addresses that go on after it come before the plain one.
 _APP = "apps/<path:app>"
+_PERSON = "people/<int:number>"
 _APPROVAL = "approvals/<int:number>"
 
 urlpatterns = [
@@ -96,6 +98,12 @@ urlpatterns = [
     path("buried/replay", storing_api.Replay.as_view(), name="api-buried-replay"),
     path("buried/discard", storing_api.Discard.as_view(), name="api-buried-discard"),
     path("status", status.Status.as_view(), name="api-status"),
+    path("people", people_api.People.as_view(), name="api-people"),
+    path(_PERSON, people_api.PersonDetail.as_view(), name="api-person"),
+    path(f"{_PERSON}/deactivate", people_api.Deactivate.as_view(), name="api-person-deactivate"),
+    path(f"{_PERSON}/activate", people_api.Activate.as_view(), name="api-person-activate"),
+    path(f"{_PERSON}/roles/give", people_api.GiveRole.as_view(), name="api-role-give"),
+    path(f"{_PERSON}/roles/take", people_api.TakeRole.as_view(), name="api-role-take"),
     path("tokens", tokens_api.Tokens.as_view(), name="api-tokens"),
     path("tokens/<str:token>", tokens_api.TokenDetail.as_view(), name="api-token"),
 ]

@@ -37,8 +37,13 @@ DEBUG = environment.read_flag(env, "SLUICE_DEBUG")
 ALLOWED_HOSTS = env.list("SLUICE_ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("SLUICE_TRUSTED_ORIGINS", [])
 HTTPS = environment.read_flag(env, "SLUICE_HTTPS")
-# Whether a proxy of yours stands in front and says who the client is and how it came.
-SLUICE_BEHIND_PROXY = environment.read_flag(env, "SLUICE_BEHIND_PROXY")
+# Networks of the proxies of yours in front, which say who the client is and how it came.
+environment.refuse_renamed(
+    env,
+    "SLUICE_BEHIND_PROXY",
+    "Name the addresses of your proxies instead: SLUICE_TRUSTED_PROXIES=10.0.0.5.",
+)
+SLUICE_TRUSTED_PROXIES = environment.read_networks(env, "SLUICE_TRUSTED_PROXIES")
 
 INSTALLED_APPS = [
     "console",
@@ -58,7 +63,6 @@ INSTALLED_APPS = [
     "knox",
     "drf_spectacular",
     "django_htmx",
-    "axes",
     "csp",
 ]
 
@@ -78,7 +82,6 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "console.frame.app_looks.LooksRecorded",
-    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "console.urls"
@@ -122,11 +125,6 @@ CACHES = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"
-AUTHENTICATION_BACKENDS = [
-    # first, so that a paused sign-in never reaches the password check
-    "axes.backends.AxesStandaloneBackend",
-    "django.contrib.auth.backends.ModelBackend",
-]
 AUTH_PASSWORD_VALIDATORS = [
     {
         "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
@@ -135,17 +133,11 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
 ]
-# Failed tries before a pause, and the pause in hours. Chosen: enough tries for someone who
-# mistypes, and at most about 32 guesses an hour for one account from one address.
-AXES_FAILURE_LIMIT = 8
-AXES_COOLOFF_TIME = 0.25  # hours
-# counted for both together: a stranger elsewhere cannot lock someone out by failing as them
-AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
-AXES_RESET_ON_SUCCESS = True
-AXES_VERBOSE = False
-
 SESSION_COOKIE_AGE = 12 * 3600  # seconds from sign-in, whatever happens (console.frame.sessions)
 SESSION_IDLE_S = 30 * 60  # seconds without activity of the person
+# Seconds for which a password counts as just given, for what a stolen session must not do. Chosen:
+# long enough to clear a switch and look at what follows.
+REAUTHENTICATION_S = 5 * 60
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 SESSION_COOKIE_NAME = "sluice_session"
@@ -180,7 +172,7 @@ SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = environment.read_flag(env, "SLUICE_HSTS_SUBDOMAINS")
 # browsers' preload lists take whole domains, of which a console is one host
 SILENCED_SYSTEM_CHECKS = ["security.W021"]
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if SLUICE_BEHIND_PROXY else None
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if SLUICE_TRUSTED_PROXIES else None
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000  # bytes
 FILE_UPLOAD_HANDLERS = [
     "console.frame.uploads.Bounded",
@@ -385,5 +377,5 @@ LOGGING = {
         }
     },
     "root": {"handlers": ["stdout"], "level": env.str("SLUICE_LOG_LEVEL", "INFO").upper()},
-    "loggers": {"axes": {"level": "WARNING"}, "django.server": {"level": "WARNING"}},
+    "loggers": {"django.server": {"level": "WARNING"}},
 }

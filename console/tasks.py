@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from datetime import timedelta
 
-from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from celery import shared_task
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 
 from console.pages.approvals import deciding
-from control import installation
 from control.approvals import requests
 from control.config import requested
 from control.deciders import profiles
 from control.errors import ControlError
+from control.people import guessing
 from decisions.outcomes import reports
 
 log = logging.getLogger(__name__)
@@ -42,15 +40,11 @@ def tell_found_wrong() -> int:
 
 @shared_task(name="console.tasks.forget_sign_ins", expires=3600)  # type: ignore[untyped-decorator]
 def forget_sign_ins() -> int:
-    """Delete sessions that have ended, and records of sign-ins from before the decisions that are
-    kept. Return how many rows.
+    """Delete sessions that have ended, and wrong tries to sign in that slow nobody down any more.
+    Return how many rows.
     """
     now = timezone.now()
-    old = {"attempt_time__lt": now - timedelta(days=installation.keep_days())}
-    gone = Session.objects.filter(expire_date__lt=now).delete()[0]
-    for kind in (AccessAttempt, AccessFailureLog, AccessLog):
-        gone += kind.objects.filter(**old).delete()[0]
-    return gone
+    return Session.objects.filter(expire_date__lt=now).delete()[0] + guessing.forget(now)
 
 
 @shared_task(name="console.tasks.settle_requests", expires=60)  # type: ignore[untyped-decorator]

@@ -1,5 +1,5 @@
-"""What people decide, kept in PostgreSQL: tenants and apps, config versions, switch flips, and the
-audit log.
+"""What people decide, kept in PostgreSQL: tenants and apps, config versions, switch flips, grants
+of roles, and the audit log.
 
 The invariants that matter most also live in the database, as triggers in the first migration: the
 audit log can only be appended to, and a config version cannot be committed without its audit row.
@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
 
+from control.audit.actors import ROLE_LABELS
 from decider.contracts.config import version_text
 from decider.contracts.store import Profile
 from decider.contracts.vocabulary import Tier
@@ -394,3 +396,79 @@ class AppliedFile(models.Model):
 
     def __str__(self) -> str:
         return f"file {self.digest[:12]} of {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+class Grant(models.Model):
+    """One time a role was given to a person, until it was taken. The database refuses to delete a
+    grant, and to change anything of it but its end, once.
+    """
+
+    # protected: people are deactivated and never deleted, so who gave what stays known
+    person = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="grants"
+    )
+    role = models.CharField(max_length=64)
+    """Name of a Django group."""
+    granted_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", null=True, blank=True
+    )
+    """Empty when nobody signed in gave it: someone at a shell, or sign-in itself."""
+    by = models.CharField(max_length=200)
+    by_login = models.CharField(max_length=200, blank=True)
+    at = models.DateTimeField()
+    reason = models.CharField(max_length=1000)
+    taken_at = models.DateTimeField(null=True, blank=True)
+    taken_by = models.CharField(max_length=200, blank=True)
+    taken_login = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering = ["-at", "-pk"]
+        default_permissions = ()
+        permissions = [
+            ("manage_people", "May make people and give roles"),
+            ("view_people", "May see who has which role"),
+            ("review_access", "May record a review of everyone's roles"),
+        ]
+        constraints = [
+            # two open grants of a role would leave it unclear who gave it
+            models.UniqueConstraint(
+                fields=["person", "role"], condition=Q(taken_at=None), name="one_open_grant"
+            ),
+            models.CheckConstraint(
+                condition=Q(taken_at=None) | Q(taken_at__gte=F("at")), name="grant_ends_after_it"
+            ),
+        ]
+        # who gave whom a role lately, asked at each approval
+        indexes = [models.Index(fields=["granted_by", "person", "at"], name="grants_by_whom")]
+
+    def __str__(self) -> str:
+        return f"{self.role} for {self.person_id} by {self.by}"
+
+    @property
+    def role_label(self) -> str:
+        """Return the role in words."""
+        return ROLE_LABELS.get(self.role, self.role)
+
+
+class SignInTry(models.Model):
+    """Wrong tries to sign in under one key (`control.people.guessing`). Nobody's decision, so it
+    changes without an entry in the audit log.
+    """
+
+    key = models.CharField(primary_key=True, max_length=32)
+    """Keyed digest of an address and a name, or of an address."""
+    tries = models.PositiveIntegerField(default=0)
+    """Wrong ones since the last right one."""
+    at = models.DateTimeField()
+    """When the last one was."""
+    next_at = models.DateTimeField()
+    """Before then, nothing is tried."""
+    signed_in_at = models.DateTimeField(null=True, blank=True)
+    """When the name last signed in from the address."""
+
+    class Meta:
+        default_permissions = ()
+        indexes = [models.Index(fields=["at"], name="sign_in_tries_at")]
+
+    def __str__(self) -> str:
+        return f"{self.tries} tries of {self.key}"

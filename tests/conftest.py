@@ -244,13 +244,15 @@ def browser(db) -> Callable[[str], Client]:
     from django.contrib.auth.models import Group, User
 
     from console.frame import roles
+    from tests.audited import audited
 
     roles.ensure()
 
     def make(role: str = "support") -> Client:
-        user = User.objects.create(username=f"{role or 'nobody'}@example.org")
-        if role:
-            user.groups.add(Group.objects.get(name=role))
+        with audited():
+            user = User.objects.create(username=f"{role or 'nobody'}@example.org")
+            if role:
+                user.groups.add(Group.objects.get(name=role))
         client = Client()
         client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
         return client

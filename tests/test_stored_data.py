@@ -13,19 +13,29 @@ from tests.test_architecture import ROOMS, ROOT
 
 RUN_WHAT_THEY_READ = {
     *("pickle", "_pickle", "cPickle", "marshal", "shelve", "dbm", "joblib", "dill"),
-    *("cloudpickle", "jsonpickle", "yaml", "torch"),
+    *("cloudpickle", "jsonpickle", "torch"),
 }
 """Modules whose readers run code that stands in what they read, or can be told to."""
 EVALUATING = {"eval", "exec", "compile", "__import__"}
 READING_OBJECTS = {"read_pickle", "to_pickle", "read_hdf", "literal_eval"}
 
 
+YAML = {"parse", "CSafeLoader", "YAMLError", "MarkedYAMLError", "Event", "NodeEvent"}
+YAML |= {"AliasEvent", "ScalarEvent", "DocumentStartEvent"}
+YAML |= {f"{kind}{end}Event" for kind in ("Mapping", "Sequence") for end in ("Start", "End")}
+"""What of `yaml` only splits a text into events; the rest makes objects of what stands in it."""
+
+
 def found_in(source: str) -> Iterator[str]:
     """Yield what a source has that reads objects or code."""
     for node in ast.walk(ast.parse(source)):
         match node:
+            case ast.ImportFrom(module="yaml") | ast.Import(names=[ast.alias("yaml", str())]):
+                yield "yaml by another name"
             case ast.Import(names=names):
                 yield from (n.name for n in names if n.name.split(".")[0] in RUN_WHAT_THEY_READ)
+            case ast.Attribute(value=ast.Name("yaml"), attr=attr) if attr not in YAML:
+                yield f"yaml.{attr}"
             case ast.ImportFrom(module=str(module), names=names):
                 if module.split(".")[0] in RUN_WHAT_THEY_READ:
                     yield module
@@ -49,6 +59,9 @@ def found_in(source: str) -> Iterator[str]:
         "import pickle",
         "from shelve import open",
         "import yaml\nyaml.load(x)",
+        "import yaml\nyaml.full_load(x)",
+        "from yaml import load",
+        "import yaml as y",
         "eval(stored)",
         "exec(stored)",
         "np.load(path, allow_pickle=True)",
@@ -64,7 +77,13 @@ def test_what_would_run_stored_code_is_found(source: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["store.eval(script, 1, key)", "re.compile('x')", "np.load(p, allow_pickle=False)"]
+    "source",
+    [
+        "store.eval(script, 1, key)",
+        "re.compile('x')",
+        "np.load(p, allow_pickle=False)",
+        "import yaml\nyaml.parse(x, Loader=yaml.CSafeLoader)",
+    ],
 )
 def test_what_reads_data_passes(source: str) -> None:
     assert list(found_in(source)) == []

@@ -131,8 +131,6 @@ def _row(took: list[float], reports: list[float], pages: list[float]) -> dict[st
 def _install() -> None:
     """Make tables, keys, the first config, apps, and people who may flip, look and report."""
     from django.conf import settings
-    from django.contrib.auth import get_user_model
-    from django.contrib.auth.models import Group
     from django.core.management import call_command
 
     from control.audit import chain
@@ -158,15 +156,16 @@ def _install() -> None:
         )
     people = ["sre", "policy_admin", *(f"operator{k}" for k in range(OPERATORS))]
     for name in people:
-        user = get_user_model().objects.create_user(f"{name}@bench.example")
-        role = "support" if name.startswith("operator") else name
-        user.groups.add(Group.objects.get(name=role))
+        kill_switch.make_person("support" if name.startswith("operator") else name, name)
 
 
 def _signed_in(name: str):  # type: ignore[no-untyped-def]  # Django's client is imported late
+    from django.conf import settings
     from django.contrib.auth import get_user_model
     from django.test import Client
 
+    # it goes on for longer than a password counts as just given
+    settings.REAUTHENTICATION_S = settings.SESSION_COOKIE_AGE
     browser = Client()
     user = get_user_model().objects.get(username=f"{name}@bench.example")
     browser.force_login(user, backend="django.contrib.auth.backends.ModelBackend")

@@ -79,12 +79,13 @@ class PageFrame:
 
 # Page and url name, label, icon, key, permission to see it.
 _PAGES = (
-    ("home", "Home", "home", "h", ""),
+    ("home", "Home", "home", "h", "decisions.view_decision"),
     ("lookup", "Lookup", "search", "l", "decisions.view_decision"),
     ("switches", "Switches", "switch", "s", "control.view_switchflip"),
     ("approvals", "Approvals", "vote", "v", "approvals.view_request"),
     ("disputes", "Disputes", "flag", "w", "decisions.view_dispute"),
     ("storing", "Storing", "down", "o", "decisions.view_buriedevent"),
+    ("people", "People", "people", "p", "control.view_people"),
 )
 
 # Label, hint, icon, place on the page of switches, permission to do it.

@@ -1,4 +1,4 @@
-"""The five roles: their permissions, and the sentence that says which roles may do something.
+"""The six roles: their permissions, and the sentence that says which roles may do something.
 
 A role is a Django group. `ensure` makes the groups after every migration.
 """
@@ -17,7 +17,8 @@ from control.audit.actors import ROLE_LABELS
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractUser, AnonymousUser
 
-# Permissions of every role: to see what was decided, for whom, and who changed what.
+# Permissions of every role but the administrator's: to see what was decided, for whom, and who
+# changed what.
 _READ = (
     "decisions.view_decision",
     "control.view_app",
@@ -39,6 +40,10 @@ _EXPORT = "decisions.view_decision_export"
 
 # Replaying and discarding events that could not be stored.
 _SETTLE = "decisions.settle_buriedevent"
+
+# Seeing who has which role, and recording a review of that. Policy admins review what
+# administrators gave.
+_REVIEW = ("control.view_people", "control.review_access")
 
 # Permissions of each role, "app.codename".
 PERMISSIONS: dict[str, tuple[str, ...]] = {
@@ -80,8 +85,17 @@ PERMISSIONS: dict[str, tuple[str, ...]] = {
         _SETTLE,
         *_DISPUTES,
         "decisions.report_outcome",
+        *_REVIEW,
     ),
-    "auditor": (*_READ, "decisions.view_token_digest", _EXPORT, "control.view_looks"),
+    "auditor": (
+        *_READ,
+        "decisions.view_token_digest",
+        _EXPORT,
+        "control.view_looks",
+        "control.view_people",
+    ),
+    # Makes people and gives roles, and nothing else: it reads no decision and flips no switch.
+    "administrator": ("control.manage_people", *_REVIEW),
 }
 
 
@@ -105,11 +119,12 @@ DEMO_PEOPLE = (
     DemoPerson("ml_owner", "Ines", "Caldeira"),
     DemoPerson("policy_admin", "Priya", "Raman"),
     DemoPerson("auditor", "Tomasz", "Wrona"),
+    DemoPerson("administrator", "Aiko", "Tanaka"),
 )
 
 
 def ensure() -> list[str]:
-    """Make the five groups and give each exactly its permissions.
+    """Make the six groups and give each exactly its permissions.
 
     Return the permissions that do not exist yet, sorted: a migration makes those of one Django app
     after the other.
@@ -152,10 +167,10 @@ def who_can(permission: str) -> str:
 def label(user: AbstractUser | AnonymousUser) -> str:
     """Return a person's role in words: the first in the order of ROLE_LABELS if there are several.
 
-    Without a role, return "Administrator" for a superuser and "No role" for others.
+    Without a role, return "Superuser" for a superuser and "No role" for others.
     """
     groups = set(user.groups.values_list("name", flat=True))
     held = [text for role, text in ROLE_LABELS.items() if role in groups]
     if held:
         return held[0]
-    return "Administrator" if user.is_superuser else "No role"
+    return "Superuser" if user.is_superuser else "No role"

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Callable
 
 from django.conf import settings
 from django.contrib.auth import logout
+from django.contrib.sessions.backends.base import SessionBase
 from django.http import HttpRequest, HttpResponse
 
-# Keys of the session: unix time of sign-in, unix time of the last activity, digest of its page.
+# Keys of the session: unix time of sign-in, unix time at which the person last proved who they are,
+# unix time of the last activity, digest of its page.
 _SIGNED_IN = "signed_in_at"
+_PROVED = "proved_at"
 _SEEN = "seen_at"
 _PAGE = "seen_page"
 # Seconds between two records of activity. Each record is a write to the database, so there is at
 # most one a minute.
 _REMEMBER_S = 60.0
+
+
+def note_proof(request: HttpRequest, **_: object) -> None:
+    """Note that the person of this session has just proved who they are (receiver of Django's
+    `user_logged_in`, so each way to sign in counts).
+    """
+    request.session[_PROVED] = time.time()
+
+
+def proved_at(session: SessionBase) -> float | None:
+    """Return when the person of a session last proved who they are, unix time; None if unknown."""
+    found = session.get(_PROVED)
+    return found if isinstance(found, float) and math.isfinite(found) else None
 
 
 class SessionLimits:

@@ -16,12 +16,13 @@ from django.shortcuts import redirect, render, resolve_url
 from django.template.loader import render_to_string
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from console.frame import layout, permissions, problems, uploads
-from console.frame import sign_in as sign_ins
+from console.frame import layout, permissions, problems, sessions, uploads
 from console.frame import status_strip as strips
 from console.frame.app_looks import TICKET
+from console.frame.people import person
+from console.frame.sign_in import password as sign_ins
 from control.audit import app_looks
 from control.errors import Refused
 
@@ -57,7 +58,7 @@ def strip(request: HttpRequest) -> HttpResponse:
 @login_not_required
 @sensitive_post_parameters("password")
 def login(request: HttpRequest) -> HttpResponse:
-    """Sign someone in by password, with a pause after repeated failures."""
+    """Sign someone in by password; wrong ones make the next try wait."""
     after = _next(request)
     if request.user.is_authenticated:
         return redirect(after)
@@ -69,14 +70,46 @@ def login(request: HttpRequest) -> HttpResponse:
         if attempt.user is not None:
             sign_in(request, attempt.user)
             return redirect(after)
-    context = {
+    context: dict[str, object] = {
         "attempt": attempt,
         "next": after,
         "going_to": sign_ins.going_to(after),
         "hours": settings.SESSION_COOKIE_AGE // 3600,
     }
     context["idle_minutes"] = settings.SESSION_IDLE_S // 60
-    return render(request, "console/login.html", context, status=attempt.status)
+    return _answer(request, "console/login.html", context, attempt)
+
+
+@require_http_methods(["GET", "POST"])
+@sensitive_post_parameters("password")
+def confirm(request: HttpRequest) -> HttpResponse:
+    """Ask the signed-in person for their password again, and lead on where they were going."""
+    after, who = _next(request), person(request)
+    attempt = sign_ins.Attempt()
+    if request.method == "POST":
+        # of the signed-in person, whatever the form says
+        attempt = sign_ins.attempt(request, who.get_username(), request.POST.get("password", ""))
+        if attempt.user is not None:
+            # a key that somebody copied before must not become more powerful
+            request.session.cycle_key()
+            sessions.note_proof(request)
+            return redirect(after)
+    context: dict[str, object] = {
+        "attempt": attempt,
+        "next": after,
+        "minutes": settings.REAUTHENTICATION_S // 60,
+    }
+    return _answer(request, "console/confirm.html", context, attempt)
+
+
+def _answer(
+    request: HttpRequest, template: str, context: dict[str, object], attempt: sign_ins.Attempt
+) -> HttpResponse:
+    """Return the page that asks for a password, with the wait that a wrong one made."""
+    response = render(request, template, context, status=attempt.status)
+    if attempt.wait_s:
+        response["Retry-After"] = str(attempt.wait_s)
+    return response
 
 
 @require_POST

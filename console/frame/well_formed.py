@@ -39,7 +39,7 @@ class Application(WSGIHandler):
     """
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> HttpResponseBase:
-        client_address.settle(environ, behind_proxy=settings.SLUICE_BEHIND_PROXY)
+        client_address.settle(environ, settings.SLUICE_TRUSTED_PROXIES)
         for key, name in _MEDIA_TYPES.items():
             if said := _wrong(name, environ.get(key, "")):
                 environ[_NOTE] = said

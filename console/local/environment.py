@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,37 @@ def read_flag(env: Env, name: str, default: bool = False) -> bool:
         return bool(env.bool(name, default))
     except EnvError as error:
         raise ImproperlyConfigured(f"{name} must be true or false.") from error
+
+
+def read_networks(env: Env, name: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    """Return the variable as addresses and networks, separated by commas; none if it is not set.
+
+    Raises:
+        ImproperlyConfigured: when one is neither, or is a network of everybody.
+    """
+    found = []
+    texts: list[str] = env.list(name, [])
+    for text in texts:
+        try:
+            network = ipaddress.ip_network(text.strip())
+        except ValueError as error:
+            raise ImproperlyConfigured(
+                f"{name} must be addresses or networks with commas between them, for example"
+                f" {name}=10.0.0.5,192.168.7.0/24; {text!r} is none."
+            ) from error
+        # whoever connects would be believed, and could claim any address
+        if network.prefixlen == 0:
+            raise ImproperlyConfigured(f"{name} must not name everybody ({text}).")
+        found.append(network)
+    return tuple(found)
+
+
+def refuse_renamed(env: Env, old: str, hint: str) -> None:
+    """Raise ImproperlyConfigured, with `hint`, when a variable is set that nothing reads any more:
+    whoever set it relies on it.
+    """
+    if env.str(old, ""):
+        raise ImproperlyConfigured(f"{old} is no longer read. {hint}")
 
 
 def parse_database_url(url: str) -> dict[str, Any]:

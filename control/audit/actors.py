@@ -15,6 +15,7 @@ ROLE_LABELS: dict[str, str] = {
     "ml_owner": "ML owner",
     "policy_admin": "Policy admin",
     "auditor": "Auditor",
+    "administrator": "Administrator",
 }
 
 
@@ -36,7 +37,7 @@ class Actor:
         groups = set(user.groups.values_list("name", flat=True))
         roles = [label for group, label in ROLE_LABELS.items() if group in groups]
         if user.is_superuser:
-            roles.append("Administrator")
+            roles.append("Superuser")
         return cls(
             user.get_full_name() or user.get_username(),
             user.get_username(),

@@ -15,6 +15,7 @@ from rest_framework.test import APIClient
 from console.frame import roles
 from control.audit import tokens
 from decider.store_users.roles import Role
+from tests.audited import audited
 from tests.explain.conftest import document, models, store  # noqa: F401 - an installation with a small real model
 from tests.servers import store_url
 
@@ -33,11 +34,12 @@ def person(db) -> Callable[[str], User]:
     roles.ensure()
 
     def make(role: str = "support") -> User:
-        user = User.objects.create(
-            username=f"{role or 'nobody'}-{User.objects.count()}@example.org"
-        )
-        if role:
-            user.groups.add(Group.objects.get(name=role))
+        with audited():
+            user = User.objects.create(
+                username=f"{role or 'nobody'}-{User.objects.count()}@example.org"
+            )
+            if role:
+                user.groups.add(Group.objects.get(name=role))
         return user
 
     return make

@@ -73,8 +73,8 @@ def test_every_operation_answers_as_documented(document_of_the_api) -> None:
     checked = []
     for found in schema.get_all_operations():
         operation = found.ok()
-        if "/tokens" in operation.path:
-            continue  # a token makes no tokens; tested by session elsewhere
+        if "/tokens" in operation.path or "/people" in operation.path:
+            continue  # a token makes neither tokens nor people; tested by session elsewhere
         checked.append(operation.label)
         _check(operation, text)
     assert len(checked) >= 30
@@ -193,7 +193,7 @@ def test_each_role_is_answered_as_documented_and_refused_what_is_not_its_own(
     refused = 0
     for found in schema.get_all_operations():
         operation = found.ok()
-        if "/tokens" in operation.path:
+        if "/tokens" in operation.path or "/people" in operation.path:
             continue
         case = next(iter(_covering(schema, operation, GenerationMode.POSITIVE)))
         answer = _call(case, operation, text, (positive_data_acceptance,))
@@ -213,14 +213,31 @@ def _permission(operation, case) -> str:
 def test_the_operations_on_tokens_answer_a_session_as_documented(
     document_of_the_api, person
 ) -> None:
-    schema, _ = document_of_the_api
+    met = _met_by_session(document_of_the_api, person("support"), "/tokens")
+    assert met["GET /api/v1/tokens", 200]
+    assert met["POST /api/v1/tokens", 201]
+    assert met["DELETE /api/v1/tokens/{token}", 404]
+
+
+def test_the_operations_on_people_answer_a_session_as_documented(
+    document_of_the_api, person
+) -> None:
+    met = _met_by_session(document_of_the_api, person("administrator"), "/people")
+    assert met["GET /api/v1/people", 200]
+    assert met["GET /api/v1/people/{number}", 404]
+    assert met["POST /api/v1/people/{number}/roles/give", 404]
+
+
+def _met_by_session(document, user, part: str) -> Counter:
+    """How often each operation of a part gave each status to someone signed in."""
+    schema, _ = document
     session = Client()
-    session.force_login(person("support"), backend="django.contrib.auth.backends.ModelBackend")
+    session.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
     cookies = {"sluice_csrf": "a" * 32, "sluice_session": session.cookies["sluice_session"].value}
     met: Counter = Counter()
     for found in schema.get_all_operations():
         operation = found.ok()
-        if "/tokens" not in operation.path:
+        if part not in operation.path:
             continue
         for case in _covering(schema, operation, *GenerationMode):
             about = case.meta.phase.data
@@ -234,6 +251,4 @@ def test_the_operations_on_tokens_answer_a_session_as_documented(
                 cookies=sent,
             )
             met[operation.label, answer.status_code] += 1
-    assert met["GET /api/v1/tokens", 200]
-    assert met["POST /api/v1/tokens", 201]
-    assert met["DELETE /api/v1/tokens/{token}", 404]
+    return met

@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 from django.urls import reverse
 
+from console.local import plan_effect
 from control.audit.actors import SYSTEM
 from control.config import changes
-from control.models import AuditEntry, ConfigVersion
+from control.models import AuditEntry, ConfigVersion, Look
+from decider.contracts.vocabulary import Action, Tier
+from decisions.counts.estimate import Estimate
+from decisions.preview import Example, Preview
 from tests.api.conftest import problem
 
 FILE = """\
@@ -47,6 +51,16 @@ def test_a_file_is_planned_then_applied(first, caller) -> None:
     assert "  shop:\n    routes: [/shop]\n" in text
     again = post(client, "api-declaration-plan", text=text).json()
     assert (again["plan"]["changes"], again["effect"]) == ([], [])
+
+
+def test_the_examples_of_a_plan_are_looks_at_their_apps(first, caller, monkeypatch) -> None:
+    example = Example("dec_" + "0" * 32, "app_7", Tier.FREE, Action.ADMIT, Action.DEFER, None)
+    seen = Preview(1, 1, 0, 1.0, Estimate(1.0, 1.0, 1), (), (), 0.0, (example,))
+    monkeypatch.setattr(plan_effect, "preview_of", lambda planned: seen)
+    plan = post(caller("policy_admin"), "api-declaration-plan").json()
+    assert "admit, would have been defer" in plan["effect"][-2]
+    look = Look.objects.get()
+    assert (look.app, look.what) == ("app_7", "an example of what a file would change")
 
 
 def test_a_wrong_file_names_line_and_column(first, caller) -> None:

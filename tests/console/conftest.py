@@ -82,14 +82,15 @@ def person(db) -> Callable[[str], User]:
     roles.ensure()
 
     def make(role: str) -> User:
-        user = User.objects.create_user(
-            f"{role or 'nobody'}@example.org",
-            password=PASSWORD,
-            first_name="Mara",
-            last_name="Lindqvist",
-        )
-        if role:
-            user.groups.add(Group.objects.get(name=role))
+        with audited():
+            user = User.objects.create_user(
+                f"{role or 'nobody'}@example.org",
+                password=PASSWORD,
+                first_name="Mara",
+                last_name="Lindqvist",
+            )
+            if role:
+                user.groups.add(Group.objects.get(name=role))
         return user
 
     return make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import time
@@ -15,7 +16,8 @@ LINE = b"a,b,c\n" * 10_000
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
-    client_address.settle(environ, behind_proxy=False)
+    trusted = [ipaddress.ip_network(one) for one in os.environ.get("TRUSTED", "").split(",") if one]
+    client_address.settle(environ, trusted)
     asked = dict(parse_qsl(environ["QUERY_STRING"]))
     start_response("200 OK", [("content-type", "application/json")])
     if "hold" in asked:

@@ -152,12 +152,20 @@ def test_a_client_cannot_steer_the_envoy(front: Front) -> None:
 
 
 def test_behind_a_trusted_proxy_its_word_counts_and_no_word_before_it(tmp_path: Path) -> None:
-    with fronts.running(tmp_path, app=STUB, trusted_hops=1) as front:
+    trusted = {"TRUSTED": "127.0.0.1"}
+    with fronts.running(tmp_path, app=STUB, trusted_hops=1, environment=trusted) as front:
         told = said(front, x_forwarded_for="6.6.6.6, 203.0.113.9", x_forwarded_proto="https")
         assert (told["client"], told["scheme"]) == ("203.0.113.9", "https")
         forged = said(front, x_forwarded_for="203.0.113.9", x_sluice_client="7.7.7.7")
         assert forged["client"] == "203.0.113.9"
         assert said(front, x_forwarded_for="2001:DB8:0::9")["client"] == "2001:db8::9"
+
+
+def test_whoever_connects_past_the_trusted_proxies_is_not_believed(tmp_path: Path) -> None:
+    elsewhere = {"TRUSTED": "192.0.2.7"}
+    with fronts.running(tmp_path, app=STUB, trusted_hops=1, environment=elsewhere) as front:
+        told = said(front, x_forwarded_for="192.0.2.7, 203.0.113.9", x_forwarded_proto="https")
+        assert (told["client"], told["scheme"]) == ("127.0.0.1", "http")
 
 
 def test_only_this_user_may_open_the_sockets(front: Front) -> None:

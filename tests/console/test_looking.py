@@ -210,9 +210,12 @@ SHOWS: dict[str, Call] = {
     "api-verdict": _verdict,
 }
 """Every address that shows something of an app, and how it is asked for."""
-ELSEWHERE = {"switch-flip", "switch-preview", "approval-noticed"}
-"""They show examples when a switch would change something; tested where switches are."""
+ELSEWHERE = {"switch-flip", "switch-preview", "approval-noticed", "api-declaration-plan"}
+"""They show examples when a change would change something; tested where these are."""
 SHOWS_NONE = {
+    "api-declaration",
+    "api-declaration-apply",
+    "api-app-imports",
     "home",
     "ui-home-mix",
     "service",
@@ -220,9 +223,23 @@ SHOWS_NONE = {
     "ui-strip",
     "login",
     "logout",
+    "confirm",
     "preference",
     "tokens",
     "token-revoke",
+    "people",
+    "people-export",
+    "people-review",
+    "person",
+    "person-change",
+    "invitation",
+    "choose-password",
+    "api-people",
+    "api-person",
+    "api-person-deactivate",
+    "api-person-activate",
+    "api-role-give",
+    "api-role-take",
     "ticket",
     "save-search",
     "delete-search",

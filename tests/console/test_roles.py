@@ -8,6 +8,8 @@ from django.core.management import call_command
 from django.urls import reverse
 
 from console.frame import roles
+from control.audit.actors import SYSTEM
+from control.people import accounts
 from tests.database import as_owner
 from tests.pages import shown
 
@@ -42,6 +44,7 @@ def test_the_auditor_changes_nothing(db) -> None:
         ("ml_owner", False),
         ("policy_admin", True),
         ("auditor", False),
+        ("administrator", False),
     ],
 )
 def test_who_may_flip_a_switch(person, role: str, may: bool) -> None:
@@ -53,7 +56,22 @@ def test_a_disabled_button_names_who_can() -> None:
     assert roles.who_can("control.launch_rocket") == "No role can do this"
 
 
-@pytest.mark.parametrize("role", list(roles.PERMISSIONS))
+def test_the_administrator_may_do_nothing_but_manage_people(person) -> None:
+    assert person("administrator").get_all_permissions() == {
+        "control.manage_people",
+        "control.view_people",
+        "control.review_access",
+    }
+
+
+def test_the_administrators_home_is_the_page_of_people(signed_in) -> None:
+    client = signed_in("administrator")
+    assert client.get(reverse("home"))["Location"] == reverse("people")
+    assert client.get(reverse("lookup")).status_code == 403
+    assert "Lookup" not in shown(client.get(reverse("people"))).split("<main")[0]
+
+
+@pytest.mark.parametrize("role", [one for one in roles.PERMISSIONS if one != "administrator"])
 def test_every_role_reads_home(signed_in, role: str) -> None:
     page = signed_in(role).get(reverse("home"))
     assert page.status_code == 200
@@ -82,10 +100,20 @@ def test_the_demo_has_one_person_per_role_and_one_password(db, installation) -> 
     call_command("demo_users", stdout=out)
     call_command("demo_users", stdout=out)
     password = (installation / "keys" / "demo-password").read_text().strip()
-    assert User.objects.count() == 5
+    assert User.objects.count() == len(roles.PERMISSIONS)
     assert out.getvalue().count(password) == 2
     for person in roles.DEMO_PEOPLE:
         user = User.objects.get(username=person.email)
         assert user.check_password(password)
         assert [group.name for group in user.groups.all()] == [person.role]
     assert (installation / "keys" / "demo-password").stat().st_mode & 0o77 == 0
+
+
+def test_the_demo_leaves_somebody_who_was_deactivated_alone(db, installation) -> None:
+    call_command("demo_users", stdout=StringIO())
+    user = User.objects.get(username=roles.DEMO_PEOPLE[0].email)
+    accounts.deactivate(by=SYSTEM, person=user, reason="Real people sign in now.")
+    call_command("demo_users", stdout=StringIO())
+    user.refresh_from_db()
+    assert not user.is_active
+    assert not user.has_usable_password()

@@ -1,8 +1,16 @@
 from __future__ import annotations
 
-import pytest
-from django.urls import reverse
+import re
+from datetime import timedelta
 
+import pytest
+from django.contrib.auth.hashers import MD5PasswordHasher
+from django.urls import reverse
+from django.utils import timezone
+
+from console.frame.sign_in import password as sign_in
+from control.models import SignInTry
+from control.people import guessing
 from tests.console.conftest import PASSWORD
 from tests.pages import shown
 
@@ -11,6 +19,26 @@ EMAIL = "support@example.org"
 
 def post(client, password: str = PASSWORD, email: str = EMAIL, **fields):
     return client.post(reverse("login"), {"email": email, "password": password, **fields})
+
+
+class Clock:
+    """The time by which sign-in counts, which stands still until it is told to pass."""
+
+    def __init__(self) -> None:
+        self.at = timezone.now()
+
+    def now(self):
+        return self.at
+
+    def pass_(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(sign_in, "timezone", clock)
+    return clock
 
 
 def test_a_person_signs_in_with_email_and_password(client, person) -> None:
@@ -42,45 +70,118 @@ def test_the_page_says_where_one_was_going(client, db) -> None:
     assert "You were going" not in shown(client.get(reverse("login")))
 
 
-def test_a_wrong_password_says_how_many_tries_are_left(client, person, settings) -> None:
+def test_a_wrong_password_says_so_and_is_not_shown_again(client, person) -> None:
     person("support")
     answer = post(client, "not-it")
     assert answer.status_code == 422
-    left = settings.AXES_FAILURE_LIMIT - 1
-    assert (
-        f"That email and password do not match. {left} tries left before a pause of 15 minutes."
-        in shown(answer)
-    )
+    assert "That email and password do not match." in shown(answer)
     assert "not-it" not in shown(answer)
 
 
-def test_the_answer_is_the_same_for_an_email_nobody_has(client, person) -> None:
+def test_after_the_free_tries_one_waits_and_is_told_how_long(client, person, clock) -> None:
     person("support")
-    known, unknown = (
-        shown(post(client, "not-it", email)) for email in (EMAIL, "nobody@example.org")
-    )
-    assert "do not match. 7 tries left" in known
-    assert "do not match. 7 tries left" in unknown
-
-
-def test_after_too_many_tries_even_the_right_password_waits(client, person, settings) -> None:
-    settings.AXES_FAILURE_LIMIT = 3
-    person("support")
-    for _ in range(2):
+    for _ in range(guessing.FREE_OF_NAME):
         assert post(client, "not-it").status_code == 422
-    assert post(client, "not-it").status_code == 429
-    locked = post(client)
-    assert locked.status_code == 429
-    assert "paused for 15 minutes" in shown(locked)
-    assert post(client, email="sre@example.org").status_code == 422
+    waits = post(client)
+    assert (waits.status_code, waits["Retry-After"]) == (429, "1")
+    assert "Please try again in 1 second; this one was not checked." in shown(waits)
+    clock.pass_(1)
+    assert post(client).status_code == 302
+
+
+def test_each_wrong_password_doubles_the_wait(client, person, clock) -> None:
+    person("support")
+    for _ in range(guessing.FREE_OF_NAME):
+        post(client, "not-it")
+    seen = []
+    for _ in range(12):
+        seen.append(int(post(client, "not-it")["Retry-After"]))
+        clock.pass_(seen[-1])
+        assert post(client, "not-it").status_code == 422
+    assert seen == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]
+
+
+def test_waiting_is_not_made_longer_by_trying_meanwhile(client, person, clock) -> None:
+    person("support")
+    for _ in range(guessing.FREE_OF_NAME + 1):
+        post(client, "not-it")
+    for _ in range(20):
+        assert post(client, "not-it")["Retry-After"] == "1"
+    clock.pass_(1)
+    assert post(client).status_code == 302
+
+
+def test_a_name_that_is_attacked_from_1000_addresses_still_signs_in(client, person) -> None:
+    person("support")
+    for k in range(1_000):
+        from_there = {"REMOTE_ADDR": f"203.0.{k // 250}.{k % 250}"}
+        body = {"email": EMAIL, "password": "not-it"}
+        assert client.post(reverse("login"), body, **from_there).status_code == 422
+    assert post(client).status_code == 302
+
+
+def test_the_right_password_signs_in_from_elsewhere_while_an_address_waits(client, person) -> None:
+    person("support")
+    good = {"email": EMAIL, "password": PASSWORD}
+    for _ in range(guessing.FREE_OF_NAME + 1):
+        post(client, "not-it")
+    assert post(client).status_code == 429
+    elsewhere = client.post(reverse("login"), good, REMOTE_ADDR="198.51.100.7")
+    assert elsewhere.status_code == 302
+
+
+def test_one_password_tried_on_many_names_slows_the_address_down(client, person, clock) -> None:
+    person("support")
+    assert post(client).status_code == 302
+    client.post(reverse("logout"))
+    for k in range(guessing.FREE_OF_ADDRESS):
+        assert post(client, "Spring2026!", f"person{k}@example.org").status_code == 422
+    assert post(client, "Spring2026!", "one-more@example.org").status_code == 429
+    # who signed in from there before goes on
+    assert post(client).status_code == 302
 
 
 def test_a_good_sign_in_forgets_the_bad_tries(client, person) -> None:
     person("support")
-    post(client, "not-it")
+    for _ in range(guessing.FREE_OF_NAME - 1):
+        post(client, "not-it")
     assert post(client).status_code == 302
     client.post(reverse("logout"))
-    assert "7 tries left" in shown(post(client, "not-it"))
+    for _ in range(guessing.FREE_OF_NAME):
+        assert post(client, "not-it").status_code == 422
+    assert post(client, "not-it").status_code == 429
+
+
+def _hashed_by(client, monkeypatch, email: str) -> list[bool]:
+    """Return for each password that was hashed during a wrong try whether it was the given one."""
+    hashed, encode = [], MD5PasswordHasher.encode
+
+    def counting(self, password, salt):
+        hashed.append(True)
+        return encode(self, password, salt)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MD5PasswordHasher, "encode", counting)
+        answer = post(client, "not-it", email)
+    assert answer.status_code == 422
+    text = shown(answer).replace(email, "EMAIL")
+    return [*hashed, re.sub(r"\b[A-Za-z0-9]{64}\b", "CSRF", text)]
+
+
+def test_nobody_learns_by_text_or_time_who_has_an_account(client, person, monkeypatch) -> None:
+    person("support")
+    gone, invited = person("auditor"), person("sre")
+    gone.is_active = False
+    gone.save()
+    invited.set_unusable_password()
+    invited.save()
+    known, *others = (
+        _hashed_by(client, monkeypatch, email)
+        for email in (EMAIL, gone.username, invited.username, "nobody@example.org")
+    )
+    # one password is hashed for each, which is all that takes long
+    assert len(known) == 2
+    assert others == [known] * 3
 
 
 @pytest.mark.parametrize(
@@ -89,6 +190,7 @@ def test_a_good_sign_in_forgets_the_bad_tries(client, person) -> None:
 )
 def test_nonsense_is_refused_without_a_trace(client, db, email: str, password: str) -> None:
     assert post(client, password, email).status_code == 422
+    assert not SignInTry.objects.exists()
 
 
 def test_sign_out_needs_a_post(signed_in) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from django.contrib.auth.models import Group, User
 from django.core.management import call_command
 from django.db import DatabaseError
 from django.utils import timezone
 
+from console.frame import roles
 from control.audit import app_looks, chain, look_months
-from control.models import AuditEntry
+from control.models import AuditEntry, Grant
+from control.people import grants, review
 from tests.control.conftest import DELE
 from tests.database import as_owner
 
@@ -79,3 +82,20 @@ def test_a_database_with_new_looks_does_not_go_back_to_a_version_that_would_hide
     # what went back before the refusal
     migrate()
     assert look_months.verify().entries == 1
+
+
+def test_roles_of_before_are_grants_of_nobody_known_after_the_upgrade() -> None:
+    migrate("0006_audited")
+    try:
+        # as Django's own commands made people before
+        with as_owner():
+            roles.ensure()
+            user = User.objects.create_superuser("mara@example.org", password="for-tests-only")
+            user.groups.add(Group.objects.get(name="sre"))
+    finally:
+        migrate()
+    access = review.one(user)
+    assert [(held.role, held.by) for held in access.roles] == [("sre", "Unknown")]
+    assert access.everything
+    grants.take(by=DELE, person=user, role="sre", reason="Changed teams.")
+    assert Grant.objects.get().taken_by == DELE.name

@@ -62,12 +62,17 @@ def go_back(version: int) -> str:
 # Signs a person in, and prints the cookie.
 SIGN_IN = """
 from django.conf import settings
-from django.contrib.auth.models import Group, User
 from django.test import Client
 from console.frame import roles
+from control.audit.actors import SYSTEM
+from control.people import accounts, grants
 roles.ensure()
-person, _ = User.objects.get_or_create(username="sre@faults.example")
-person.groups.add(Group.objects.get(name="sre"))
+person = accounts.find("sre@faults.example")
+if person is None:
+    person = accounts.make(
+        by=SYSTEM, email="sre@faults.example", first="Dele", last="Okafor", reason="A fault"
+    )
+    grants.give(by=SYSTEM, person=person, role="sre", reason="A fault")
 client = Client()
 client.force_login(person, backend="django.contrib.auth.backends.ModelBackend")
 print(settings.SESSION_COOKIE_NAME + "=" + client.cookies[settings.SESSION_COOKIE_NAME].value)

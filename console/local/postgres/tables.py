@@ -87,16 +87,14 @@ TABLES: Final = (
     Table("django_content_type", "select"),
     Table("django_migrations", "select"),
     Table("auth_user", _ANY, hidden=("password",)),
+    Table("control_grant", f"{_ADD}, update"),
     Table("auth_user_groups", _ANY),
     Table("auth_user_user_permissions", _ANY),
     Table("django_session", _ANY, hidden=ALL),
     # the digest of a token, and the beginning of the token itself
     Table("knox_authtoken", _ANY, hidden=("digest", "token_key")),
-    # people type passwords where the name belongs
-    Table("axes_accessattempt", _ANY, hidden=ALL),
-    Table("axes_accessattemptexpiration", _ANY, hidden=ALL),
-    Table("axes_accessfailurelog", _ANY, hidden=ALL),
-    Table("axes_accesslog", _ANY, hidden=ALL),
+    # wrong tries to sign in, under digests
+    Table("control_signintry", _ANY, hidden=ALL),
 )
 
 _APP: Final = (DatabaseRole.APP,)

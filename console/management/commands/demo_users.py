@@ -7,12 +7,11 @@ import secrets
 from pathlib import Path
 
 from django.conf import settings
-from django.contrib.auth.models import Group, User
 from django.core.management.base import BaseCommand
-from django.db import transaction
 
 from console.frame import roles
-from control.audit.actors import ROLE_LABELS
+from control.audit.actors import ROLE_LABELS, SYSTEM
+from control.people import accounts, grants
 
 
 class Command(BaseCommand):
@@ -44,17 +43,20 @@ def demo_password(folder: Path) -> str:
     return password
 
 
-@transaction.atomic
 def make_people(password: str) -> None:
-    """Make the five people of the demo; reset names, password and role of those that exist."""
+    """Make the people of the demo who do not exist yet, each with their role, and give all of them
+    this password. Somebody who was deactivated, or given another role, stays as they are.
+    """
     roles.ensure()
-    for person in roles.DEMO_PEOPLE:
-        user, _ = User.objects.get_or_create(
-            username=person.email, defaults={"email": person.email}
-        )
-        user.first_name, user.last_name, user.is_active = person.first, person.last, True
+    reason = "The demo has a person for each role."
+    for one in roles.DEMO_PEOPLE:
+        user = accounts.find(one.email)
+        if user is None:
+            user = accounts.make(
+                by=SYSTEM, email=one.email, first=one.first, last=one.last, reason=reason
+            )
+            grants.give(by=SYSTEM, person=user, role=one.role, reason=reason)
         # setting the same password again would end that person's sessions
-        if not user.check_password(password):
+        if user.is_active and not user.check_password(password):
             user.set_password(password)
-        user.save()
-        user.groups.set([Group.objects.get(name=person.role)])
+            user.save(update_fields=["password"])

@@ -144,7 +144,7 @@ class Command(BaseCommand):
             gateway.render_console_config(
                 ports["console"],
                 known_programs.console_sockets(var),
-                trusted_hops=int(settings.SLUICE_BEHIND_PROXY),
+                trusted_hops=int(bool(settings.SLUICE_TRUSTED_PROXIES)),
             )
         )
         # supervisord holds the lock too, so it becomes free only when the last program has ended

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from django.contrib.auth.decorators import permission_required
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET
 
 from console.frame.people import person
 from console.frame.permissions import READ
 from console.pages.home import page
 from console.pages.home.mix import RANGES
+from control.people import grants
 
 
 @require_GET
-@permission_required(READ, raise_exception=True)
 def home(request: HttpRequest) -> HttpResponse:
-    """Show whether anything is wrong, and whether it is the reader's to mend."""
+    """Show whether anything is wrong, and whether it is the reader's to mend.
+
+    Send an administrator, who reads no decisions, to the page of people. Raise PermissionDenied for
+    anyone else who may not read them.
+    """
+    user = person(request)
+    if not user.has_perm(READ):
+        if user.has_perm(grants.VIEW):
+            return redirect("people")
+        raise PermissionDenied
     return render(
         request,
         "console/home.html",

@@ -20,6 +20,7 @@ from console.frame import roles
 from console.frame.fragments import htmx_details, redirect_to
 from console.frame.people import person
 from console.frame.permissions import require
+from console.frame.sign_in import reauthentication
 from console.pages.switches.flip_preview import preview_for
 from console.pages.switches.forms import FlipForm
 from control.audit.actors import Actor
@@ -109,10 +110,13 @@ def propagation(request: HttpRequest) -> HttpResponse:
 def flip(request: HttpRequest, name: str, verb: str) -> HttpResponse:
     """Show the form that asks before a flip, and make the flip when the form is posted.
 
-    The form is a sheet for htmx, and a page without script. Raise PermissionDenied without the
-    permission, Http404 for an unknown switch or verb.
+    The form is a sheet for htmx, and a page without script. Clearing needs a password of the last
+    minutes. Raise PermissionDenied without the permission, Http404 for an unknown switch or verb.
     """
     kind, asked = _asked(request, name, verb)
+    # engaging makes things safe and must not wait; clearing is what a thief would do
+    if asked == "clear" and (again := reauthentication.ask_again(request)):
+        return again
     form = FlipForm(kind, asked, request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:

@@ -15,13 +15,15 @@ from control.audit.actors import SYSTEM, Actor
 from control.config import changes, gate, requested
 from control.config.gate import NeedsSecondPerson
 from control.switches import switches
+from tests.audited import audited
 from tests.control.conftest import installation  # noqa: F401 - the same installation
 
 
 def make_person(name: str, *held: str) -> User:
     """Someone with roles."""
-    user = User.objects.create(username=f"{name}@example.org", first_name=name.capitalize())
-    user.groups.set(Group.objects.filter(name__in=held))
+    with audited():
+        user = User.objects.create(username=f"{name}@example.org", first_name=name.capitalize())
+        user.groups.set(Group.objects.filter(name__in=held))
     return user
 
 

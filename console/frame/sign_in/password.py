@@ -1,20 +1,17 @@
-"""Signing in with a password: who it was, how many tries are left, and how long a pause lasts."""
+"""Signing in with a password: who it was, and how long one must wait after wrong ones."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from datetime import timedelta
 from urllib.parse import urlsplit
 
-from axes.handlers.proxy import AxesProxyHandler
-from axes.helpers import get_cool_off
-from django.conf import settings
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
 from django.http import HttpRequest
 from django.urls import Resolver404, resolve
+from django.utils import timezone
 
+from control.people import guessing
 from decider.contracts.ids import parse_decision_id
 from decider.contracts.units import spoken_span
 
@@ -22,7 +19,7 @@ from decider.contracts.units import spoken_span
 _LONGEST_EMAIL = 254
 # Longest password that is checked, characters. Nobody types a longer one, and hashing it would only
 # cost time.
-_LONGEST_PASSWORD = 1_000
+LONGEST_PASSWORD = 1_000
 
 
 @dataclass(frozen=True)
@@ -36,48 +33,40 @@ class Attempt:
     user: User | None = None
     status: int = 200
     """HTTP status of the page that shows it."""
+    wait_s: int = 0
+    """Seconds until the next try is checked; 0 for at once."""
 
 
 def attempt(request: HttpRequest, email: str, password: str) -> Attempt:
-    """Check an e-mail address and a password, unless a pause after failures lasts.
+    """Check an e-mail address and a password, unless one must wait after wrong ones.
 
-    The error is the same whether the e-mail or the password was wrong, so that nobody learns who
-    has an account.
+    The answer is the same whether the e-mail or the password was wrong, and takes as long, so that
+    nobody learns who has an account.
     """
     email = email.strip().lower()
     if not email or not password:
         return Attempt(email, "Give your email and your password.", status=422)
-    if len(email) > _LONGEST_EMAIL or len(password) > _LONGEST_PASSWORD or "\0" in email + password:
+    if len(email) > _LONGEST_EMAIL or len(password) > LONGEST_PASSWORD or "\0" in email + password:
         return Attempt("", "That email and password do not match.", status=422)
-    credentials = {"username": email}
-    if AxesProxyHandler.is_allowed(request, credentials):
-        user = authenticate(request, username=email, password=password)
-        if isinstance(user, User):
-            return Attempt(email, user=user)
-    return _failed(request, email, credentials)
+    address = request.META.get("REMOTE_ADDR", "")
+    if wait_s := guessing.wait_before(address, email, timezone.now()):
+        return _must_wait(email, wait_s)
+    # of the present backends one checks passwords; for a name that nobody has it hashes one as well
+    user = authenticate(request, username=email, password=password)
+    if isinstance(user, User):
+        guessing.settle(address, email, timezone.now())
+        return Attempt(email, user=user)
+    return Attempt(email, "That email and password do not match.", status=422)
 
 
-def _failed(request: HttpRequest, email: str, credentials: dict[str, str]) -> Attempt:
-    """Return the failed attempt with a sentence: how many tries are left, or that a pause began."""
-    left = settings.AXES_FAILURE_LIMIT - AxesProxyHandler.get_failures(request, credentials)
-    if left <= 0:
-        return Attempt(
-            email,
-            f"Too many tries. Sign-in for this email is paused for {_pause(request)} from here.",
-            status=429,
-        )
-    tries = "1 try" if left == 1 else f"{left} tries"
+def _must_wait(email: str, wait_s: int) -> Attempt:
     return Attempt(
         email,
-        f"That email and password do not match. {tries} left before a pause of {_pause(request)}.",
-        status=422,
+        f"Too many tries from here. Please try again in {spoken_span(wait_s)}; this one was not"
+        " checked.",
+        status=429,
+        wait_s=wait_s,
     )
-
-
-def _pause(request: HttpRequest) -> str:
-    """Return how long a pause lasts, in words, such as "15 minutes"."""
-    length = get_cool_off(request) or timedelta(0)
-    return spoken_span(math.ceil(length.total_seconds()))
 
 
 # URL names of pages, and how a sentence names them.

@@ -1,0 +1,1 @@
+"""Signing in: by password, and again before what a stolen session must not do."""
