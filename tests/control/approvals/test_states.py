@@ -45,6 +45,7 @@ from tests.control.approvals.conftest import (
     turn_on,
     veto,
 )
+from tests.database import as_owner
 
 pytestmark = pytest.mark.django_db
 ROLES = ("sre", "policy_admin")
@@ -263,7 +264,7 @@ def clock_of_the_database(db, monkeypatch) -> datetime:
     """The triggers read the database's clock, which nobody can move; the machine moves its own.
     Their two checks of time are tried by themselves (`test_triggers`).
     """
-    with connection.cursor() as cursor:
+    with as_owner(), connection.cursor() as cursor:
         for function in ("approvals_request_moves", "approvals_vote_counts"):
             cursor.execute("SELECT pg_get_functiondef(%s::regproc)", [function])
             (text,) = cursor.fetchone()
