@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import timedelta
 
 from django.contrib.auth.models import User
-from django.utils import timezone
 
 from control.approvals.models import Request, Vote
 from control.errors import NotAllowed, Refused
-from control.models import AuditEntry
+from control.people.grants import granted_within
 
 # How long after a role was granted neither of the two approves for the other. Chosen: whoever may
 # grant roles could else make an approver, use them and take the role back before anyone looks.
 GRANTED_HOURS = 24
-# The action of the audit log by which somebody gives a role; its subject is who gets it.
-GRANT = "role.grant"
 
 
 def check_may_approve(voter: User, request: Request, permissions: Collection[str]) -> None:
@@ -49,18 +45,6 @@ def why_not(voter: User, request: Request, permissions: Collection[str]) -> str:
     except (NotAllowed, Refused) as error:
         return str(error)
     return ""
-
-
-def granted_within(granter: User, grantee: User, hours: int) -> bool:
-    """Return whether one person gave the other a role within so many hours, as far as the audit log
-    has it.
-    """
-    return AuditEntry.objects.filter(
-        action=GRANT,
-        actor_login=granter.get_username(),
-        subject=grantee.get_username(),
-        at__gt=timezone.now() - timedelta(hours=hours),
-    ).exists()
 
 
 def counted(request: Request, permissions: Collection[str]) -> list[Vote]:

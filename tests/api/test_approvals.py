@@ -65,6 +65,20 @@ def test_clearing_a_switch_of_someone_else_is_asked_for(people) -> None:
     assert not call(dele, "/switches").json()[0]["engaged"]
 
 
+def test_an_old_session_neither_clears_nor_approves_and_engages_at_once(people, settings) -> None:
+    dele, noor = people["dele"], people["noor"]
+    burst = ask_for_burst(dele)
+    settings.REAUTHENTICATION_S = -1
+    body = {"reason": "Scores look wrong", "until": None}
+    assert call(dele, "/switches/all_ml/engage", body).status_code == 200
+    refused = call(noor, "/switches/all_ml/clear", {"reason": "Well again"})
+    assert (refused.status_code, "password again" in refused.json()["detail"]) == (403, True)
+    vote = {"reason": "I looked", "digest": burst.digest}
+    assert call(people["priya"], f"/approvals/{burst.pk}/approve", vote).status_code == 403
+    burst.refresh_from_db()
+    assert (burst.state, burst.votes.count()) == (State.OPEN, 0)
+
+
 def test_whoever_engaged_it_clears_it_at_once(people) -> None:
     call(people["dele"], "/switches/all_ml/engage", {"reason": "x", "until": None})
     done = call(people["dele"], "/switches/all_ml/clear", {"reason": "The wrong one"})

@@ -153,6 +153,22 @@ def test_an_approval_makes_the_change(burst, dele, priya) -> None:
     assert AuditEntry.objects.first().actor == "Dele"
 
 
+def test_a_session_that_is_old_gives_its_password_again_before_it_approves(
+    burst, priya, settings
+) -> None:
+    settings.REAUTHENTICATION_S = -1
+    page = shown(client(priya).get(at("approval", burst.pk)))
+    assert "Give your password again to approve" in page and 'value="approve"' not in page
+    refused = shown(decide(priya, burst, "approve"), 422)
+    assert "Give your password again first, then approve." in refused
+    burst.refresh_from_db()
+    assert (burst.state, burst.votes.count()) == (State.OPEN, 0)
+    # to say no is safe at any time
+    decide(priya, burst, "veto")
+    burst.refresh_from_db()
+    assert burst.state == State.VETOED
+
+
 @pytest.mark.parametrize("role", ["support", "auditor", "sre", "ml_owner"])
 def test_another_role_may_neither_approve_nor_veto_and_the_log_says_who_tried(burst, role) -> None:
     other = make_person("tom", role)

@@ -36,9 +36,9 @@ def ask_again(request: HttpRequest) -> HttpResponse | None:
 
 def require_recent(request: Request) -> None:
     """Raise PermissionDenied (HTTP 403), which says what to do, unless the session was
-    authenticated lately. For REST operations that only a session may use.
+    authenticated lately. A machine's token is no session, and proves its owner each time.
     """
-    if not recently_authenticated(request):
+    if request.auth is None and not recently_authenticated(request):
         raise PermissionDenied(
             f"Give your password again at {reverse('confirm')} first: it must be less than"
             f" {settings.REAUTHENTICATION_S // 60} minutes old for this."

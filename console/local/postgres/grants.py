@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from console.local.postgres.tables import ALL, FUNCTIONS, TABLES, Table
+from console.local.postgres.tables import ALL, CHECKS, FUNCTIONS, TABLES, Table
 from control.database_roles.roles import DatabaseRole, prefix_of, role_name
 
 # Those that get to nothing of their own.
@@ -58,7 +58,7 @@ def statements(prefix: str, columns: Mapping[str, Sequence[str]]) -> Iterator[st
         # a migration that goes backwards leaves fewer
         if table.name in columns:
             yield from _of_table(table, prefix, columns[table.name])
-    for function, users in FUNCTIONS.items():
+    for function, users in (FUNCTIONS | CHECKS).items():
         for role in users:
             name = role_name(role, prefix)
             # in a block: while a migration goes backwards some are not there

@@ -111,3 +111,7 @@ FUNCTIONS: Final[dict[str, tuple[DatabaseRole, ...]]] = {
     "control_drop_day(text, date, text)": _APP,
     "control_drop_strays(text, date)": _APP,
 }
+
+# Functions that triggers call as whoever changes a row. They check what they are given and neither
+# read nor change anything.
+CHECKS: Final[dict[str, tuple[DatabaseRole, ...]]] = {"approvals_check_content(text, text)": _APP}

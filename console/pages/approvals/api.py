@@ -17,6 +17,7 @@ from console.api.fields import Text
 from console.api.paging import Paging, next_field
 from console.frame.people import person
 from console.frame.permissions import record_refusal
+from console.frame.sign_in import reauthentication
 from console.pages.approvals import deciding, page
 from control.approvals import requests
 from control.approvals.lifecycle import State
@@ -170,7 +171,10 @@ class Approve(APIView):
 
     @extend_schema(operation_id="approvals_approve", request=VoteIn, responses=ApprovalOut)
     def post(self, request: RestRequest, number: int) -> Response:
-        """Approve a request of someone else. The change is made once enough people approved."""
+        """Approve a request of someone else. The change is made once enough people approved. A
+        session must have been authenticated in the last minutes.
+        """
+        reauthentication.require_recent(request)
         ballot = _ballot(request, Vote.Verdict.APPROVE)
         return _tried(request, number, lambda: deciding.approve(number, ballot, by=person(request)))
 

@@ -15,6 +15,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from console.frame import roles
 from console.frame.people import person
 from console.frame.permissions import record_refusal, require
+from console.frame.sign_in import reauthentication
 from console.pages.approvals import deciding, noticing, page
 from console.pages.approvals.forms import DecideForm, ModeForm, ReasonForm
 from control.approvals import mode as four_eyes
@@ -44,7 +45,11 @@ def approval(request: HttpRequest, number: int) -> HttpResponse:
     """
     row, user = _found(number), person(request)
     form = DecideForm(request.POST if request.method == "POST" else None)
-    if request.method == "POST" and form.is_valid():
+    proved = reauthentication.recently_authenticated(request)
+    if request.method == "POST" and form.is_valid() and not (proved or _is_safe(form)):
+        # the reason stays in the form
+        form.add_error(None, "Give your password again first, then approve.")
+    elif request.method == "POST" and form.is_valid():
         try:
             done = _decide(row, form, user)
         except NotAllowed as error:
@@ -63,9 +68,15 @@ def approval(request: HttpRequest, number: int) -> HttpResponse:
         "page": "approvals",
         "card": page.card_of(row, user, timezone.now()),
         "form": form,
+        "proved": proved,
         "four_eyes": four_eyes.is_on(),
     }
     return render(request, "control/approval.html", context, status=422 if form.errors else 200)
+
+
+def _is_safe(form: DecideForm) -> bool:
+    """Return whether what the form asks for lets no change through."""
+    return bool(form.cleaned_data["do"] != "approve")
 
 
 def _decide(row: Request, form: DecideForm, user: User) -> Request:

@@ -11,6 +11,7 @@ from rest_framework.views import APIView
 
 from console.api.fields import Text
 from console.frame.people import person
+from console.frame.sign_in import reauthentication
 from console.pages.approvals.api import ApprovalOut
 from control.audit import chain
 from control.audit.actors import Actor
@@ -99,7 +100,10 @@ class Clear(APIView):
         responses={200: SwitchOut, 202: ApprovalOut},
     )
     def post(self, request: Request, name: str) -> Response:
-        """Clear a kill switch. 202: it needs a second person, and is asked for."""
+        """Clear a kill switch. 202: it needs a second person, and is asked for. A session must have
+        been authenticated in the last minutes.
+        """
+        reauthentication.require_recent(request)
         return _flip(request, "clear", name, ClearIn(data=request.data))
 
 

@@ -18,8 +18,8 @@ BEGIN
   END IF;
 END $$;
 
--- A request begins open, and its digest is of its content. It runs as the owner: programs may not call the check by themselves.
-CREATE FUNCTION approvals_request_begins() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+-- A request begins open, and its digest is of its content.
+CREATE FUNCTION approvals_request_begins() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   IF NEW.state <> 'open' OR NEW.outcome <> '' THEN
     RAISE EXCEPTION 'a request begins open' USING ERRCODE = 'restrict_violation';
@@ -126,7 +126,7 @@ CREATE TRIGGER mode_no_truncate BEFORE TRUNCATE ON approvals_mode
   FOR EACH STATEMENT EXECUTE FUNCTION approvals_refuse();
 
 -- A review begins open and is closed once, by someone else than who made the change.
-CREATE FUNCTION approvals_review_moves() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+CREATE FUNCTION approvals_review_moves() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
   was approvals_review;
 BEGIN

@@ -12,12 +12,12 @@ from control.approvals import mode, requests
 from control.approvals.lifecycle import State
 from control.approvals.models import Mode, Request
 from control.approvals.requests import NotApproved
-from control.audit import chain
 from control.audit.actors import Actor
 from control.config import changes, lies, requested
 from control.config.gate import NeedsSecondPerson
 from control.errors import Conflict, NotAllowed, Refused
 from control.models import AuditEntry, SwitchFlip
+from control.people import grants
 from control.switches import switches
 from tests.control.approvals.conftest import apply, approve, ask_to_clear, engage, turn_on, veto
 from tests.test_architecture import ROOMS, ROOT
@@ -283,13 +283,7 @@ def test_an_impossible_change_ends_as_failed_and_says_why(four_eyes, dele, priya
 
 def test_nobody_decides_for_whom_they_gave_a_role_lately(four_eyes, dele, priya) -> None:
     burst = ask_for_burst(dele)
-    chain.append(
-        by=Actor.of(priya),
-        reason="He is new",
-        action="role.grant",
-        subject=dele.username,
-        summary="gave a role",
-    )
+    grants.give(by=priya, person=dele, role="support", reason="He is new")
     with pytest.raises(Refused, match=r"gave dele@example\.org a role within the last 24 hours"):
         approve(burst, priya)
 
