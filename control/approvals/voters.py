@@ -24,7 +24,7 @@ def check_may_approve(voter: User, request: Request, permissions: Collection[str
     several decides that part of it; together the approvers must hold all (`missing`).
     """
     if not voter.is_active or not any(voter.has_perm(one) for one in permissions):
-        raise NotAllowed(f"{voter} may not decide this request.")
+        raise NotAllowed("You may not decide this request.")
     if voter.pk == request.requested_by_id:
         raise Refused("You asked for this, so someone else must decide.")
     proposer = request.requested_by
