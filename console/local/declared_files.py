@@ -7,10 +7,13 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from django.core.management.base import CommandError
+from django.core.management.base import CommandError, OutputWrapper
 
+from control.config import requested
+from control.config.gate import NeedsSecondPerson
 from control.declared import yaml_text
 from control.declared.yaml_text import DeclarationError
+from control.errors import ControlError
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -64,3 +67,17 @@ def owner_of_token() -> User:
     except AuthenticationFailed as error:
         raise CommandError(f"{TOKEN} is no API token that is valid now.") from error
     return user
+
+
+def ask(out: OutputWrapper, held: NeedsSecondPerson, user: User, reason: str, again: str) -> None:
+    """Ask for what needs a second person, and say so. `again`: what to do once it was approved, a
+    clause in the imperative. Raise CommandError.
+    """
+    try:
+        made = requested.ask(held, by=user, reason=reason)
+    except ControlError as error:
+        raise CommandError(str(error)) from error
+    out.write(
+        f"{held} Asked for it: request {made.pk} on the page Approvals. Nothing has changed yet."
+        f" {again} once it was approved."
+    )

@@ -47,6 +47,11 @@ def said(found: Difference) -> Said:
 def clause(found: Difference) -> str:
     """Return what a difference does, a clause: it clears the switch “All ML”."""
     name = what(found.path)
+    if found.path[0] == "apps":
+        return f"it imports {text(found.path, found.after)}"
+    if found.path == ("installation",):
+        words = said(found)
+        return f"it changes {name} (was {words.was}; becomes {words.becomes})"
     if found.before is None:
         if found.path[0] == "switches":
             return f"it engages {name}"
@@ -78,6 +83,10 @@ def what(path: tuple[str, ...]) -> str:
         return f"{rest[0]} entry"
     if section == "tenants" and rest:
         return f"tenant {rest[0]}, weight"
+    if section == "apps":
+        return "import of apps"
+    if section == "installation":
+        return "gateways and retention"
     return ", ".join(map(_field, path))
 
 
@@ -117,6 +126,15 @@ def _entry(path: tuple[str, ...], entry: dict[str, Value]) -> str:
         return f"{_VERDICTS[entry['verdict']]} {entry['kind']} {entry['subject']}, {_ends(entry)}"
     if path[0] == "tenants":
         return f"{entry.get('weight', 1.0):g}"
+    if path[0] == "apps":
+        tenants = ", with the tenants that there are not" if entry["make_tenants"] else ""
+        apps = "an app" if entry["apps"] == 1 else f"{entry['apps']:,} apps"
+        return f"{apps} of the file {entry['file'][:12]}{tenants}"
+    if path == ("installation",):
+        days = entry["keep_days"]
+        kept = f"for {days:,} days" if days else "as long as the settings say"
+        named = ", ".join(f"{name} ({kind})" for name, kind in entry["gateways"].items())
+        return f"gateways {named or 'none'}, decisions kept {kept}"
     return ", ".join(f"{_field(name)} {text(path, own)}" for name, own in entry.items())
 
 

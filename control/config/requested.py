@@ -14,9 +14,10 @@ from control.approvals import mode, requests, reviews, voters
 from control.approvals.models import Request, Review
 from control.approvals.requests import Draft, NotApproved
 from control.audit.actors import Actor
-from control.config import changes, gate, parts
+from control.config import beside, changes, gate, part_words, parts
 from control.config.gate import NeedsSecondPerson, Wanted
 from control.config.parts import Difference
+from control.config.second_person import Verdict
 from control.errors import Conflict, ControlError, NotAllowed, Refused
 from control.models import ConfigVersion
 from decider.contracts import config as document
@@ -60,11 +61,16 @@ def _here(found: Difference, config: document.Config, now: datetime) -> parts.Va
     """Return what a part is now."""
     if found.part == mode.PART:
         return mode.is_on()
+    if found.path[0] in beside.SECTIONS:
+        return beside.value_of(found.path)
     return parts.value_at(config, found.path, now.timestamp())
 
 
 def _who(row: Request, found: Difference, here: parts.Value) -> Overtaking:
     """Return who changed a part last since a request was made."""
+    if found.path[0] in beside.SECTIONS:
+        # no config version says so
+        return Overtaking(found, here, "", None, None)
     last: ConfigVersion | None = None
     was = found.before
     for version in ConfigVersion.objects.filter(made_at__gt=row.requested_at).order_by("version"):
@@ -109,8 +115,11 @@ def _rebased(row: Request, now: datetime) -> Draft:
     ]
     if not again:
         raise Refused("What was asked for is in force already. The request can be withdrawn.")
-    patched = parts.patch(config, again, now.timestamp())
     wanted = Wanted(Actor.of(row.requested_by), row.reason, row.action, row.subject, row.summary)
+    if asked[0].path[0] in beside.SECTIONS:
+        needs = tuple(part_words.clause(found) for found in again)
+        return gate.drafted(Verdict(tuple(again), needs), wanted, now.timestamp())
+    patched = parts.patch(config, again, now.timestamp())
     verdict = gate.judge(config, patched, wanted.by, now)
     return gate.drafted(verdict, wanted, now.timestamp())
 
@@ -124,7 +133,7 @@ def apply(row: Request, effects: Mapping[str, Effect]) -> bool:
     sections = {one.path[0] for one in found}
     effect = effects.get(next(iter(sections))) if len(sections) == 1 else None
     try:
-        if found[0].part != mode.PART:
+        if found[0].part != mode.PART and sections.isdisjoint(beside.SECTIONS):
             # what does not fit the document is told as such, whatever its effect would make of it
             parts.patch(changes.current(), found, timezone.now().timestamp())
         if effect is not None:

@@ -10,16 +10,21 @@ import msgspec
 from django.utils import timezone
 from msgspec import Struct
 
-from control import installation
+from control import installation, locks
+from control.approvals import requests
+from control.approvals.models import Request
 from control.audit import chain
 from control.audit.actors import Actor
-from control.config import changes
+from control.config import beside, changes, gate
+from control.config import parts as differing
+from control.config.gate import Clearance, Wanted
 from control.declared import export, form, planning, reading
 from control.declared import parts as parted
 from control.declared.form import Retention, Tenant
 from control.declared.parts import Part, Parts, Stored
 from control.declared.planning import Conflict, Plan, Take
 from control.errors import Refused
+from control.locks import Lock
 from control.models import AppliedFile, ConfigVersion
 from control.models import Tenant as TenantRow
 from decider.contracts.config import Config
@@ -90,17 +95,19 @@ def apply(text: str, *, by: Actor, reason: str, take: Take | None = None) -> App
     made = planned.plan
     if made.conflicts and take is None:
         raise Overtaken(made.conflicts)
+    wanted = Wanted(by, reason, "declaration.apply", "sluice.yaml", _summary(made))
     if planned.after == planned.before:
         # a file that changes nothing for deciders makes no config version
         with chain.changing():
+            clearance = _store(made, wanted)
             _keep(text, made, by, reason, None)
             chain.append(
                 by=by,
                 reason=reason,
-                action="declaration.apply",
-                subject="sluice.yaml",
-                summary=_summary(made),
-                after=_told(text, made),
+                action=wanted.action,
+                subject=wanted.subject,
+                summary=wanted.summary + clearance.mark,
+                after=_told(text, made) | beside.noted(clearance),
             )
         return Applied(made, None)
 
@@ -111,17 +118,45 @@ def apply(text: str, *, by: Actor, reason: str, take: Take | None = None) -> App
             raise Refused("Someone else changed the config at the same moment. Plan again.")
         return _edited(old, named, again)
 
+    def within(version: ConfigVersion, _: Config) -> None:
+        _store(made, wanted)
+        _keep(text, made, by, reason, version)
+
     row = changes.make_version(
         by=by,
         reason=reason,
-        action="declaration.apply",
-        subject="sluice.yaml",
-        summary=_summary(made),
+        action=wanted.action,
+        subject=wanted.subject,
+        summary=wanted.summary,
         edit=edit,
         after=_told(text, made),
-        within=lambda version, _: _keep(text, made, by, reason, version),
+        within=within,
     )
     return Applied(made, row)
+
+
+def apply_request(row: Request) -> None:
+    """Store gateways and retention as an approved request says (an effect of approvals). Raise
+    Overtaken, NotApproved.
+    """
+    (found,) = differing.read_payload(row.payload)
+    with chain.changing():
+        locks.hold(Lock.CONFIG)
+        if beside.value_of(found.path) != found.before:
+            raise differing.Overtaken(found.part)
+        taken = requests.take(row.pk, row.digest, gate.permissions_of)
+        told = installation.told()
+        told.gateways, told.keep_days = found.after["gateways"], found.after["keep_days"]
+        told.save()
+        chain.append(
+            by=Actor.of(taken.requested_by),
+            reason=taken.reason,
+            action=taken.action,
+            subject=taken.subject,
+            summary=taken.summary,
+            before=found.before,
+            after={**found.after, "request": taken.pk, "second_person": taken.outcome},
+        )
 
 
 def export_text(tenants: bool = False) -> str:
@@ -166,21 +201,31 @@ def _edited(config: Config, named: Parts, made: Plan) -> Config:
     return parted.with_parts(config, wanted, made.gone)
 
 
-def _keep(text: str, made: Plan, by: Actor, reason: str, version: ConfigVersion | None) -> None:
-    """Store what no config document holds, and the file."""
+def _store(made: Plan, wanted: Wanted) -> Clearance:
+    """Store what no config document holds, and return how it may stand. Raise NeedsSecondPerson,
+    NotApproved for gateways and retention that nobody approved.
+    """
     told = installation.told()
+    gateways, clearance = dict(told.gateways), Clearance()
     for change in made.changes:
         part, value = change.part, change.after
         if isinstance(value, Tenant):
             TenantRow.objects.update_or_create(pk=part[1], defaults={"name": value.name})
         elif isinstance(value, Retention):
             told.keep_days = value.days
+        elif isinstance(value, form.Gateway):
+            gateways[part[1]] = value.kind
         elif part[0] == "gateways":
-            told.gateways = {name: kind for name, kind in told.gateways.items() if name != part[1]}
-            if isinstance(value, form.Gateway):
-                told.gateways[part[1]] = value.kind
-    if any(change.part[0] in {"gateways", "retention"} for change in made.changes):
+            del gateways[part[1]]
+    if asked := beside.installation_to(gateways, told.keep_days):
+        clearance = beside.pass_through(asked, wanted, timezone.now())
+        told.gateways = gateways
         told.save()
+    return clearance
+
+
+def _keep(text: str, made: Plan, by: Actor, reason: str, version: ConfigVersion | None) -> None:
+    """Keep the file as it was applied."""
     AppliedFile.objects.create(
         text=text,
         digest=digest_of(text),

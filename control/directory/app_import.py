@@ -15,10 +15,14 @@ from django.utils import timezone
 from msgspec import UNSET
 
 from control import locks
+from control.approvals.models import Request
 from control.audit import chain
 from control.audit.actors import Actor
+from control.config import beside
+from control.config.gate import Clearance, Wanted
 from control.deciders import publish
 from control.directory.app_rows import MOST_FAULTS, AppLine, BadRows, Fault
+from control.errors import Conflict
 from control.locks import Lock
 from control.models import App, AppImport
 from decider.contracts.vocabulary import Tier
@@ -69,15 +73,19 @@ def import_apps(
     not, with their id for a name. `dry_run`: do it all and keep nothing. `advance` gets the number
     of rows after each step. Raise BadRows for rows that cannot be stored; then nothing is.
 
-    Deciders are told by `publish_import`, after that.
+    Deciders are told by `publish_import`, after that. Raise NeedsSecondPerson where four eyes is on
+    and nobody was asked about this file, NotApproved where nobody approved it yet.
     """
-    reason = chain.check_reason(reason)
+    reason, now = chain.check_reason(reason), timezone.now()
+    wanted = Wanted(by, reason, "app.import", "apps", f"imported {len(rows):,} apps")
     with suppress(_DryRunError), chain.changing():
         # two imports of the same apps would wait for each other's rows in turn
         locks.hold(Lock.APPS)
         made = _make_tenants(rows) if make_tenants else 0
         _check(rows)
-        row = AppImport.objects.create(at=timezone.now(), by=by.name, digest=digest, rows=len(rows))
+        asked = beside.import_of(digest, len(rows), make_tenants)
+        clearance = Clearance() if dry_run else beside.pass_through(asked, wanted, now)
+        row = AppImport.objects.create(at=now, by=by.name, digest=digest, rows=len(rows))
         added = changed = 0
         for some in _batches(sorted(rows)):
             new, others = _upsert([rows[app][1] for app in some], row.pk)
@@ -92,18 +100,27 @@ def import_apps(
             reason=reason,
             action="app.import",
             subject="apps",
-            summary=f"imported apps: {added:,} added, {changed:,} changed, {same:,} as before",
+            summary=f"imported apps: {added:,} added, {changed:,} changed, {same:,} as before"
+            + clearance.mark,
             after={
                 "file": digest,
                 "import": row.pk,
                 "added": added,
                 "changed": changed,
                 "tenants_added": made,
+                **beside.noted(clearance),
             },
         )
         if dry_run:
             raise _DryRunError
     return done
+
+
+def wait_for_file(row: Request) -> None:
+    """Leave an approved import until its file is imported again (an effect of approvals): nobody
+    keeps the file. Raise Conflict.
+    """
+    raise Conflict(f"{row} is made when the same file is imported again.")
 
 
 def _make_tenants(rows: Rows) -> int:

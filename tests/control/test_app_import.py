@@ -57,7 +57,7 @@ def test_apps_are_added_changed_and_left_as_they_are(acme: Tenant) -> None:
         done.number,
     ]
     entry = AuditEntry.objects.first()
-    assert entry.summary == "imported apps: 1 added, 1 changed, 1 as before"
+    assert entry.summary == "imported apps: 1 added, 1 changed, 1 as before (one person)"
     assert entry.after["file"] == "ab" * 32
     assert chain.verify().broken is None
 

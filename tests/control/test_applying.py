@@ -12,6 +12,7 @@ from django.db import DatabaseError, connection, transaction
 from msgspec import structs
 
 from console.frame import roles
+from console.pages.approvals.deciding import EFFECTS
 from control import installation
 from control.approvals.models import Request
 from control.audit import chain, tokens
@@ -304,6 +305,15 @@ def test_with_four_eyes_a_file_is_asked_for_and_kept_once_it_is_in_force(
         approve(asked, one)
     assert requested.apply(asked, {})
     assert service("shop") is not None
+    # gateways and retention are in no config document, and are asked for by themselves
     call_command("apply", str(path), reason="CHG-7")
-    assert "Applied" in capsys.readouterr().out
+    assert (
+        "it changes gateways and retention (was gateways none, decisions kept as long as the"
+        " settings say; becomes gateways edge (nginx), decisions kept for 12 days)"
+    ) in capsys.readouterr().out
+    beside = Request.objects.get(action="declaration.apply", state="open")
+    approve(beside, priya)
+    assert requested.apply(beside, EFFECTS)
+    call_command("apply", str(path), reason="CHG-7")
+    assert "Applied; deciders had nothing new to be told." in capsys.readouterr().out
     assert AppliedFile.objects.count() == 1

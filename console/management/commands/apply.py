@@ -5,14 +5,12 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from pathlib import Path
 
-from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 
 from console.frame import permissions
 from console.local import declared_files
 from console.management.commands.plan import tell
 from control.audit.actors import Actor
-from control.config import requested
 from control.config.gate import NeedsSecondPerson
 from control.declared import applying
 from control.declared.planning import Take
@@ -43,7 +41,7 @@ class Command(BaseCommand):
         except DeclarationError as error:
             raise declared_files.told(file, error) from error
         except NeedsSecondPerson as held:
-            self._ask(held, user, reason)
+            declared_files.ask(self.stdout, held, user, reason, "Apply the file again")
             return
         except ControlError as error:
             raise CommandError(str(error)) from error
@@ -52,14 +50,3 @@ class Command(BaseCommand):
             self.stdout.write(f"Applied as {done.version}.")
         elif done.plan.changes:
             self.stdout.write("Applied; deciders had nothing new to be told.")
-
-    def _ask(self, held: NeedsSecondPerson, user: User, reason: str) -> None:
-        """Ask for what of the file needs a second person. Raise CommandError."""
-        try:
-            made = requested.ask(held, by=user, reason=reason)
-        except ControlError as error:
-            raise CommandError(str(error)) from error
-        self.stdout.write(
-            f"{held} Asked for it: request {made.pk} on the page Approvals. Nothing has changed"
-            " yet. Apply the file again once it was approved: the file is then kept as applied."
-        )

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from console.frame import permissions
 from console.local import declared_files
 from control.audit.actors import Actor
+from control.config.gate import NeedsSecondPerson
 from control.directory import app_import, app_rows
 from control.directory.app_rows import BadRows
 from control.errors import ControlError, StoreUnavailable
@@ -77,6 +78,9 @@ class Command(BaseCommand):
                 )
         except OSError as error:
             raise CommandError(f"{file} cannot be read: {error.strerror}.") from error
+        except NeedsSecondPerson as held:
+            declared_files.ask(self.stdout, held, user, reason, "Import the same file again")
+            return
         except BadRows as error:
             raise CommandError(f"{file}: nothing was imported.\n{error}") from error
         except ControlError as error:

@@ -16,8 +16,11 @@ from rest_framework.views import APIView
 
 from console.api.fields import Flag, Text
 from console.frame.people import person
+from console.pages.approvals.api import ApprovalOut
 from control.audit import chain
 from control.audit.actors import Actor
+from control.config import requested
+from control.config.gate import NeedsSecondPerson
 from control.directory import app_import, app_rows
 from control.directory.app_import import Imported
 from control.directory.app_rows import BadRows
@@ -69,9 +72,12 @@ class AppImports(APIView):
         operation_id="apps_import", request=ImportIn, responses={200: ImportOut, 201: ImportOut}
     )
     def post(self, request: Request) -> Response:
-        """Add and change apps, all or none of them. Deciders know them within seconds."""
+        """Add and change apps, all or none of them. Deciders know them within seconds. 202: it
+        needs a second person, and is asked for; send the same rows again once it was approved.
+        """
         given = ImportIn(data=request.data)
         given.is_valid(raise_exception=True)
+        user, reason = person(request), given.validated_data["reason"]
         raw = given.validated_data["rows"].encode()
         try:
             rows = app_rows.read(raw.splitlines(keepends=True), given.validated_data["format"])
@@ -79,12 +85,15 @@ class AppImports(APIView):
                 raise BadRows([app_rows.Fault(0, f"These are {len(rows):,} apps: send {MOST:,}.")])
             done = app_import.import_apps(
                 rows,
-                by=Actor.of(person(request)),
-                reason=given.validated_data["reason"],
+                by=Actor.of(user),
+                reason=reason,
                 digest=hashlib.sha256(raw).hexdigest(),
                 make_tenants=given.validated_data["make_tenants"],
                 dry_run=given.validated_data["dry_run"],
             )
+        except NeedsSecondPerson as held:
+            made = requested.ask(held, by=user, reason=reason)
+            return Response(ApprovalOut(made).data, status=status.HTTP_202_ACCEPTED)
         except BadRows as error:
             raise ValidationError({"rows": [str(fault) for fault in error.faults]}) from error
         if given.validated_data["dry_run"]:

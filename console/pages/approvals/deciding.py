@@ -12,9 +12,11 @@ from control.approvals import mode, requests, voters
 from control.approvals.lifecycle import State
 from control.approvals.models import Request
 from control.approvals.requests import Ballot
-from control.config import gate, requested
+from control.config import beside, gate, requested
 from control.config.part_words import text
 from control.config.requested import Effect, Overtaking
+from control.declared import applying
+from control.directory import app_import
 from control.errors import ControlError, Refused
 from control.switches import switches
 from decider.contracts.config import version_text
@@ -26,6 +28,8 @@ EFFECTS: Mapping[str, Effect] = {
     "switches": switches.apply_request,
     "model": registry.apply_request,
     "four_eyes": mode.apply_request,
+    beside.INSTALLATION: applying.apply_request,
+    beside.APPS: app_import.wait_for_file,
 }
 
 
@@ -54,7 +58,7 @@ def overtaken_text(found: Overtaking) -> str:
     """Return who overtook a request, when, and what the part is now: whole sentences."""
     now = text(found.part.path, found.now)
     if found.version is None or found.at is None:
-        return f"It ended by itself meanwhile; now it is {now}."
+        return f"It is not what it was any more; now it is {now}."
     return (
         f"{found.by} changed the same at {found.at:%H:%M} UTC (config"
         f" {version_text(found.version)}); now it is {now}."
