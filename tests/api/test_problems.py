@@ -23,6 +23,7 @@ NAMED = {
     "app": "nobody",
     "bucket": "burst",
     "number": 1,
+    "name": "all_ml",
     "token": "0" * 8,
 }
 """What stands in an address for each part that varies."""

@@ -38,7 +38,7 @@ def require_recent(request: Request) -> None:
     """Raise PermissionDenied (HTTP 403), which says what to do, unless the session was
     authenticated lately. A machine's token is no session, and proves its owner each time.
     """
-    if request.auth is None and not recently_authenticated(request):
+    if getattr(request, "auth", None) is None and not recently_authenticated(request):
         raise PermissionDenied(
             f"Give your password again at {reverse('confirm')} first: it must be less than"
             f" {settings.REAUTHENTICATION_S // 60} minutes old for this."

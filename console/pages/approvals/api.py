@@ -33,7 +33,7 @@ _SHOWS = ("waiting", "closed", "all")
 _LONGEST_PLACE = 18
 
 
-class PartOut(serializers.Serializer[object]):
+class ApprovalPartOut(serializers.Serializer[object]):
     """One part of a change."""
 
     part = serializers.CharField(help_text="JSON pointer into the config document, by names.")
@@ -83,7 +83,7 @@ class ApprovalOut(serializers.Serializer[Request]):
         found = requested.overtaken(row, timezone.now())
         return deciding.overtaken_text(found) if found else ""
 
-    @extend_schema_field(PartOut(many=True))
+    @extend_schema_field(ApprovalPartOut(many=True))
     def get_parts(self, row: Request) -> list[dict[str, object]]:
         """Return what it changes, part by part."""
         return [
@@ -107,7 +107,7 @@ class VoteIn(serializers.Serializer[object]):
     )
 
 
-class ReasonIn(serializers.Serializer[object]):
+class ApprovalReasonIn(serializers.Serializer[object]):
     """Why a request is withdrawn or rebased."""
 
     reason = Text(max_length=chain.REASON_MAX, help_text="Why; kept in the audit log.")
@@ -196,7 +196,9 @@ class Withdraw(APIView):
 
     permission = VIEW
 
-    @extend_schema(operation_id="approvals_withdraw", request=ReasonIn, responses=ApprovalOut)
+    @extend_schema(
+        operation_id="approvals_withdraw", request=ApprovalReasonIn, responses=ApprovalOut
+    )
     def post(self, request: RestRequest, number: int) -> Response:
         """Withdraw your own request."""
         reason = _reason(request)
@@ -210,7 +212,7 @@ class Rebase(APIView):
 
     permission = VIEW
 
-    @extend_schema(operation_id="approvals_rebase", request=ReasonIn, responses=ApprovalOut)
+    @extend_schema(operation_id="approvals_rebase", request=ApprovalReasonIn, responses=ApprovalOut)
     def post(self, request: RestRequest, number: int) -> Response:
         """Ask for the same from what is in force now, as a new request without votes, in place of
         one that was overtaken.
@@ -245,7 +247,7 @@ def _ballot(request: RestRequest, verdict: Vote.Verdict) -> Ballot:
 
 
 def _reason(request: RestRequest) -> str:
-    given = ReasonIn(data=request.data)
+    given = ApprovalReasonIn(data=request.data)
     given.is_valid(raise_exception=True)
     return str(given.validated_data["reason"])
 

@@ -51,13 +51,13 @@ class PersonIn(serializers.Serializer[object]):
     reason = Text(max_length=chain.REASON_MAX, help_text=_WHY)
 
 
-class ReasonIn(serializers.Serializer[object]):
+class PersonReasonIn(serializers.Serializer[object]):
     """Why something is changed."""
 
     reason = Text(max_length=chain.REASON_MAX, help_text=_WHY)
 
 
-class RoleIn(ReasonIn):
+class RoleIn(PersonReasonIn):
     """A role to give or take, and why."""
 
     role = serializers.ChoiceField(list(ROLE_LABELS.items()))
@@ -109,7 +109,7 @@ class _Change(APIView):
 
     def reason(self, request: Request) -> str:
         """Return the reason of the body. Raise ValidationError."""
-        wish = ReasonIn(data=request.data)
+        wish = PersonReasonIn(data=request.data)
         wish.is_valid(raise_exception=True)
         return str(wish.validated_data["reason"])
 
@@ -117,7 +117,7 @@ class _Change(APIView):
 class Deactivate(_Change):
     """Ending someone's access."""
 
-    @extend_schema(operation_id="people_deactivate", request=ReasonIn, responses=PersonOut)
+    @extend_schema(operation_id="people_deactivate", request=PersonReasonIn, responses=PersonOut)
     def post(self, request: Request, number: int) -> Response:
         """End someone's sessions and tokens; they sign in no more."""
         accounts.deactivate(
@@ -129,7 +129,7 @@ class Deactivate(_Change):
 class Activate(_Change):
     """Giving access back."""
 
-    @extend_schema(operation_id="people_activate", request=ReasonIn, responses=PersonOut)
+    @extend_schema(operation_id="people_activate", request=PersonReasonIn, responses=PersonOut)
     def post(self, request: Request, number: int) -> Response:
         """Let a deactivated person sign in again, with a new password."""
         accounts.activate(
