@@ -165,8 +165,12 @@ def _added(fleet: fleets.Fleet) -> Cell:
         return Cell(LABELS[4], href, "off", "Not measured")
     bad = share > guardrails.UNASKED_LIMIT
     level = "bad" if bad else "warn" if added > guardrails.ADDED_TIME_LIMIT_MS else "ok"
-    more = f"{fmt.percent(share)} undecided"
-    return Cell(LABELS[4], href, level, f"{fmt.number(added, 1)} ms", more, bad=bad)
+    # a large share needs no decimals, and the cell has no room for them
+    more = f"{fmt.percent(share, 0 if share >= 0.1 else 2)} undecided"
+    # the unit stays beside its figure in a narrow cell
+    return Cell(
+        LABELS[4], href, level, f"{fmt.number(added, 1)}\N{NO-BREAK SPACE}ms", more, bad=bad
+    )
 
 
 def _drift() -> Cell:

@@ -95,7 +95,7 @@ def test_a_new_installation_says_that_one_person_decides(dele) -> None:
     assert "<h1>Nothing waits for a second person</h1>" in page
     assert "One person decides here." in page
     assert "Ask to turn it on" in page
-    assert "Before you turn it on: Fewer than two people may decide" in page
+    assert "Before you turn it on: fewer than two people may decide" in page
     assert ">One person<" in shown(client(dele).get(at("ui-strip"))).replace("\n", "")
 
 

@@ -63,12 +63,12 @@ def test_the_time_added_and_what_got_no_decision_are_the_gateways_figures(beat, 
     gateway(recent_asked=10_000, recent_unasked=3, recent_p99_ms=4.4)
     cell = cells()["Time added, p99"]
     assert (cell.text, cell.more, cell.level, cell.bad) == (
-        *("4.4 ms", "0.03% undecided"),
+        *("4.4\N{NO-BREAK SPACE}ms", "0.03% undecided"),
         *("ok", False),
     )
     gateway("second", recent_asked=10_000, recent_unasked=4_400, recent_p99_ms=16.0)
     cell = cells()["Time added, p99"]
-    assert (cell.text, cell.more, cell.bad) == ("16.0 ms", "22.02% undecided", True)
+    assert (cell.text, cell.more, cell.bad) == ("16.0\N{NO-BREAK SPACE}ms", "22% undecided", True)
 
 
 def test_a_lost_decider_still_counts(publish, beat) -> None:
