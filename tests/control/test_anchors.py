@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 
+from console.management.commands import up
 from control import tasks
 from control.audit import anchoring, anchors, chain
 from control.deciders import keys as key_files
@@ -356,3 +357,12 @@ def test_home_has_a_line_when_anchoring_fails_or_stops(fields: dict, said: str) 
     found = find(Anchoring(10_000.0, **fields))
     assert len(found) == bool(said)
     assert all(said in f"{item.title} {item.detail}" for item in found)
+
+
+def test_up_makes_the_first_anchor_and_no_second_one(monkeypatch) -> None:
+    """The worker's first comes minutes later; whoever verifies a new installation finds one."""
+    monkeypatch.setattr(up, "call_command", lambda *_, **__: None)
+    say()
+    for _ in range(2):
+        up.prepare_database(with_traffic=False)
+        assert "1 anchors, the newest of entry 1" in verified()
