@@ -23,6 +23,10 @@ APPS, INSTALLATION = "apps", "installation"
 SECTIONS = frozenset({APPS, INSTALLATION})
 
 
+# How what changes nothing beside the document stands, such as a dry run.
+NOTHING = Clearance()
+
+
 def import_of(file: str, apps: int, make_tenants: bool) -> Difference:
     """Return an import of apps as a change. `file`: the digest of what is imported."""
     return Difference(

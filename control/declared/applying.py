@@ -206,7 +206,7 @@ def _store(made: Plan, wanted: Wanted) -> Clearance:
     NotApproved for gateways and retention that nobody approved.
     """
     told = installation.told()
-    gateways, clearance = dict(told.gateways), Clearance()
+    gateways, clearance = dict(told.gateways), beside.NOTHING
     for change in made.changes:
         part, value = change.part, change.after
         if isinstance(value, Tenant):

@@ -19,7 +19,7 @@ from control.approvals.models import Request
 from control.audit import chain
 from control.audit.actors import Actor
 from control.config import beside
-from control.config.gate import Clearance, Wanted
+from control.config.gate import Wanted
 from control.deciders import publish
 from control.directory.app_rows import MOST_FAULTS, AppLine, BadRows, Fault
 from control.errors import Conflict
@@ -84,7 +84,7 @@ def import_apps(
         made = _make_tenants(rows) if make_tenants else 0
         _check(rows)
         asked = beside.import_of(digest, len(rows), make_tenants)
-        clearance = Clearance() if dry_run else beside.pass_through(asked, wanted, now)
+        clearance = beside.NOTHING if dry_run else beside.pass_through(asked, wanted, now)
         row = AppImport.objects.create(at=now, by=by.name, digest=digest, rows=len(rows))
         added = changed = 0
         for some in _batches(sorted(rows)):

@@ -353,4 +353,5 @@ def test_only_flips_that_happened_already_pass_the_gate_afterwards() -> None:
         ("changes.store(", "control/switches/offline.py"),
         ("Clearance(", "control/config/changes.py"),
         ("Clearance(", "control/config/gate.py"),
+        ("Clearance(", "control/config/beside.py"),
     }
