@@ -350,5 +350,6 @@ def with_stubs(started: AbstractContextManager[Gateway]) -> Iterator[Gateway]:
     with started as running:
         for node in ("d01", "d02"):
             running.start(node, stub(running, node))
-        until(lambda: both_asked(running), "both deciders")
+        # longer than a gateway leaves out a decider that it asked before it listened
+        until(lambda: both_asked(running), "both deciders", within_s=60.0)
         yield running
