@@ -46,6 +46,9 @@ _FORMS: Mapping[str, type[Struct]] = {
 }
 
 
+_OVERTAKEN = "Someone else changed the config at the same moment. Plan again."
+
+
 class Overtaken(Refused):
     """Parts that the file owns were changed in the console since the last apply."""
 
@@ -99,6 +102,10 @@ def apply(text: str, *, by: Actor, reason: str, take: Take | None = None) -> App
     if planned.after == planned.before:
         # a file that changes nothing for deciders makes no config version
         with chain.changing():
+            locks.hold(Lock.CONFIG)
+            # planned again under the lock, as `edit` does below
+            if plan(text, take) != planned:
+                raise Refused(_OVERTAKEN)
             clearance = _store(made, wanted)
             _keep(text, made, by, reason, None)
             chain.append(
@@ -115,7 +122,7 @@ def apply(text: str, *, by: Actor, reason: str, take: Take | None = None) -> App
         # planned again under the lock: somebody else may have changed a part meanwhile
         again = planning.make_plan(named, _present(old, {*named, *last}), last, take)
         if again != made:
-            raise Refused("Someone else changed the config at the same moment. Plan again.")
+            raise Refused(_OVERTAKEN)
         return _edited(old, named, again)
 
     def within(version: ConfigVersion, _: Config) -> None:

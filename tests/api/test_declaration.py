@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from django.urls import reverse
 
-from console.local import plan_effect
+from console.pages.declaration import effect
 from control.audit.actors import SYSTEM
 from control.config import changes
 from control.models import AuditEntry, ConfigVersion, Look
@@ -56,7 +56,7 @@ def test_a_file_is_planned_then_applied(first, caller) -> None:
 def test_the_examples_of_a_plan_are_looks_at_their_apps(first, caller, monkeypatch) -> None:
     example = Example("dec_" + "0" * 32, "app_7", Tier.FREE, Action.ADMIT, Action.DEFER, None)
     seen = Preview(1, 1, 0, 1.0, Estimate(1.0, 1.0, 1), (), (), 0.0, (example,))
-    monkeypatch.setattr(plan_effect, "preview_of", lambda planned: seen)
+    monkeypatch.setattr(effect, "preview_of", lambda planned: seen)
     plan = post(caller("policy_admin"), "api-declaration-plan").json()
     assert "admit, would have been defer" in plan["effect"][-2]
     look = Look.objects.get()
@@ -108,6 +108,7 @@ def test_everybody_reads_and_a_policy_admin_applies(first, caller) -> None:
         ("api-declaration-plan", {"text": None}),
         ("api-declaration-plan", {"text": 3}),
         ("api-declaration-plan", {"text": ""}),
+        ("api-declaration-plan", {"text": FILE + "#" * 300_000}),
         ("api-declaration-apply", {}),
         ("api-declaration-apply", {"reason": ""}),
     ],

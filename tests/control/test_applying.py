@@ -13,7 +13,7 @@ from msgspec import structs
 
 from console.frame import roles
 from console.pages.approvals.deciding import EFFECTS
-from control import installation
+from control import installation, locks
 from control.approvals.models import Request
 from control.audit import chain, tokens
 from control.config import changes, requested
@@ -132,6 +132,25 @@ def test_what_the_console_changed_stops_the_file_until_somebody_says_whose_value
     assert applying.plan(wanted).plan.conflicts == ()
     applied(wanted, take="file")
     assert (service("shop").capacity, service("search").capacity) == (300.0, 77.0)
+
+
+@pytest.mark.parametrize("text", [FILE, "sluice: 1\nretention: {days: 12}\n"])
+def test_what_somebody_changes_at_the_same_moment_is_not_overwritten(
+    first: ConfigVersion, monkeypatch, text: str
+) -> None:
+    """The other change commits just before this one has the lock."""
+    held = locks.hold
+
+    def late(lock: locks.Lock) -> None:
+        held(lock)
+        row = installation.told()
+        row.keep_days = 99
+        row.save()
+
+    monkeypatch.setattr(locks, "hold", late)
+    with pytest.raises(Refused, match="at the same moment"):
+        applied(text)
+    assert not AppliedFile.objects.exists()
 
 
 def test_an_export_of_what_was_applied_changes_nothing(first: ConfigVersion) -> None:

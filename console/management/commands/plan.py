@@ -9,7 +9,8 @@ from pathlib import Path
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from console.local import declared_files, plan_effect
+from console.local import declared_files
+from console.pages.declaration import effect
 from control.declared import applying
 from control.declared.planning import Plan, Take
 from control.declared.yaml_text import DeclarationError
@@ -63,8 +64,8 @@ class Command(BaseCommand):
 
 def _effect(planned: applying.Planned, log: Path | None) -> Iterator[str]:
     if log is None:
-        return plan_effect.on_last_hour(planned, plan_effect.preview_of(planned))
-    return plan_effect.on_log(planned, log, settings.SLUICE_REGION)
+        return effect.on_last_hour(planned, effect.preview_of(planned))
+    return effect.on_log(planned, log, settings.SLUICE_REGION)
 
 
 def tell(made: Plan, take: Take | None) -> list[str]:

@@ -14,26 +14,27 @@ from rest_framework.views import APIView
 from console.api.fields import Text
 from console.frame import app_looks
 from console.frame.people import person
-from console.local import plan_effect
 from console.pages.approvals.api import ApprovalOut
+from console.pages.declaration import effect
 from control.audit import chain
 from control.audit.actors import Actor
 from control.config import requested
 from control.config.gate import NeedsSecondPerson
-from control.declared import applying, yaml_text
+from control.declared import applying
 from control.declared.applying import Planned
 from control.declared.planning import Change, Conflict, Plan, name_of
 from control.declared.yaml_text import DeclarationError
 
 APPLY = "control.apply_declaration"
+# Characters of a file. Chosen: fifty times a usual one, and reading them holds a worker for about a
+# second. The commands take longer ones.
+LONGEST = 300_000
 
 
 class FileIn(serializers.Serializer[object]):
     """A sluice.yaml."""
 
-    text = Text(
-        max_length=yaml_text.MOST_BYTES, trim_whitespace=False, help_text="The file's text."
-    )
+    text = Text(max_length=LONGEST, trim_whitespace=False, help_text="The file's text.")
     take = serializers.ChoiceField(
         ["file", "console"],
         default=None,
@@ -131,16 +132,16 @@ class DeclarationPlan(APIView):
             planned = applying.plan(**given.validated_data)
         except DeclarationError as error:
             raise _as_problem(error) from error
-        effect: list[str] = []
+        lines: list[str] = []
         if planned.after != planned.before:
-            seen = plan_effect.preview_of(planned)
+            seen = effect.preview_of(planned)
             app_looks.note_apps(
                 request,
                 (one.app for one in seen.examples),
                 "an example of what a file would change",
             )
-            effect = list(plan_effect.on_last_hour(planned, seen))
-        return Response({"plan": PlanOut(planned.plan).data, "effect": effect})
+            lines = list(effect.on_last_hour(planned, seen))
+        return Response({"plan": PlanOut(planned.plan).data, "effect": lines})
 
 
 class DeclarationApply(APIView):

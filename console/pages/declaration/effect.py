@@ -23,8 +23,8 @@ from learning.logs.playback import OfflineReplay, ReplaySummary
 CAPACITY = 200_000
 # Apps that are named. Chosen: enough to see who they are, few enough for a terminal.
 NAMED = 8
-# What a stored decision cannot say, by the first word of a part's name: it was recorded with the
-# load, the prices and the fair shares of then.
+# What a stored decision cannot tell, by the first word of a part's name: its load, prices and fair
+# shares stay as they were recorded.
 NOT_COUNTED = {
     "services": "routes, capacities, targets and costs",
     "tenants": "weights of tenants",
